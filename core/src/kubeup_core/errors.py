@@ -43,9 +43,7 @@ class Place:
 
     def covers(self, place: str, machine_type: str, spot: bool) -> bool:
         """True when an offer of these three falls under this lack."""
-        return (
-            self.place in (None, place) and self.machine_type in (None, machine_type) and self.spot in (None, spot)
-        )
+        return self.place in (None, place) and self.machine_type in (None, machine_type) and self.spot in (None, spot)
 
 
 class SupplierError(Exception):
@@ -105,9 +103,7 @@ class NoCapacity(SupplierError):
 class Taken(SupplierError):
     """A name, host or volume that somebody else's mark holds. `by` says whose, as far as it is known."""
 
-    def __init__(
-        self, message: str, *, by: str = "", code: str = "", request_id: str = "", remedy: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, by: str = "", code: str = "", request_id: str = "", remedy: str = "") -> None:
         super().__init__(message, code=code, request_id=request_id, remedy=remedy)
         self.by = by
 
@@ -138,9 +134,7 @@ class Denied(SupplierError):
 class InvalidSpec(SupplierError):
     """What was asked for will never work here. `path` is the field, from the object's root (`spec.overrides.aws.vpc`)."""
 
-    def __init__(
-        self, message: str, *, path: str = "", code: str = "", request_id: str = "", remedy: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, path: str = "", code: str = "", request_id: str = "", remedy: str = "") -> None:
         super().__init__(message, code=code, request_id=request_id, remedy=remedy)
         self.path = path
 

@@ -1,0 +1,1 @@
+"""The controllers: one file per kind or task, each level-triggered, each reading by name and taking one next step."""

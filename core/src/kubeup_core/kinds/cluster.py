@@ -1,0 +1,213 @@
+"""Cluster: what belongs together and what its pools inherit. Without `kubernetes` it is a plain, self-healing set of machines."""
+
+from __future__ import annotations
+
+import ipaddress
+from itertools import combinations
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from ..objects import Model, Resource, Status
+from ..statuses import Cause
+from .kind import AGE, Column, Kind, ready
+from .template import MachineTemplate
+
+
+def _version_text(value: Any) -> Any:
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        raise ValueError(f'{value} is a number, and YAML turns 1.30 into 1.3: write a full version in the form "v1.34.1"')
+    return value
+
+
+def _cidr(value: str) -> str:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not a network in CIDR form, such as 10.244.0.0/16: {error}") from None
+    return value
+
+
+Version = Annotated[str, BeforeValidator(_version_text), Field(pattern=r"^v\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$")]
+Cidr = Annotated[str, AfterValidator(_cidr)]
+Overrides = Annotated[
+    dict[str, dict[str, Any]],
+    Field(
+        description="What only one type of provider knows, by type; ignored where another type is in use",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    ),
+]
+
+
+class Bundle(Model):
+    path: str = Field(description="File or directory of an offline bundle")
+    sha256: str = Field(description="Hash that the bundle must have")
+
+
+class Kubernetes(Model):
+    version: Version = Field(description="vX.Y.Z")
+    bootstrapper: str = Field(default="kubeadm", description="The plugin that turns machines into a cluster")
+    source: Literal["auto", "packages", "bundle", "preinstalled"] = Field(
+        default="auto", description="Where artifacts come from"
+    )
+    repository: str | None = Field(default=None, description="URL of a package repository to use instead of the community's")
+    bundle: Bundle | None = Field(default=None, description="An offline bundle")
+    config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="The bootstrapper's own settings",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+
+
+class ClusterNetwork(Model):
+    pod_cidr: Cidr = Field(default="10.244.0.0/16", alias="podCIDR", description="Addresses of pods. Immutable")
+    service_cidr: Cidr = Field(default="10.96.0.0/12", alias="serviceCIDR", description="Addresses of services. Immutable")
+    machine_cidr: Literal["auto"] | Cidr = Field(
+        default="auto", alias="machineCIDR", description="Addresses of machines. Immutable"
+    )
+    cni: Literal["auto", "bridge", "flannel", "none"] = Field(default="auto", description="Pod network")
+    routed: bool = Field(
+        default=False, description="Networks of different providers reach each other; joining machines check it"
+    )
+
+
+class Endpoint(Model):
+    host: str = Field(default="auto", description="Name or address of the API endpoint")
+    port: int = Field(default=6443, ge=1, le=65535, description="Port of the API endpoint")
+    load_balancer: str = Field(default="auto", description="auto, none or a Provider; auto is none for one replica")
+    exposure: Literal["public", "internal"] = Field(default="public", description="Who can reach it")
+    allow_from: list[Cidr] = Field(default_factory=lambda: ["0.0.0.0/0"], description="Networks that may connect")
+
+
+class LoadBalancers(Model):
+    provider: str = Field(default="auto", description="Provider of load balancers; auto is the cluster's own where it has any")
+
+
+class ControlPlane(Model):
+    replicas: Literal[1, 3, 5] = Field(default=1, description="Control-plane machines")
+    machine: MachineTemplate = Field(default_factory=MachineTemplate, description="What they are; over spec.machine")
+    schedulable: Literal["auto", "true", "false"] = Field(
+        default="auto", description="Run workloads there; auto: without pools"
+    )
+    spread: Literal["zone", "none"] = Field(default="zone", description="Spread over zones")
+    overrides: Overrides = Field(default_factory=dict)
+
+
+class Manifest(Model):
+    """One of url, path, configMapKey."""
+
+    url: str | None = None
+    path: str | None = None
+    config_map_key: str | None = None
+    sha256: str | None = None
+
+
+class OnDelete(Model):
+    workload_load_balancers: Literal["Delete", "Retain"] = "Delete"
+    workload_volumes: Literal["Delete", "Retain"] = "Delete"
+
+
+class ClusterSpec(Model):
+    provider: str = Field(description="Name of a Provider: the one line you swap. Immutable while control-plane machines exist")
+    kubernetes: Kubernetes | None = Field(default=None, description="Absent: a plain, self-healing set of machines")
+    network: ClusterNetwork = Field(default_factory=ClusterNetwork, description="Addresses and pod network")
+    endpoint: Endpoint = Field(default_factory=Endpoint, description="Where the cluster's API answers")
+    load_balancers: LoadBalancers = Field(default_factory=LoadBalancers, description="Who supplies load balancers")
+    control_plane: ControlPlane = Field(
+        default_factory=ControlPlane, description="Control-plane machines; with kubernetes only"
+    )
+    machine: MachineTemplate = Field(default_factory=MachineTemplate, description="Default for all pools")
+    manifests: list[Manifest] = Field(default_factory=list, description="Addons as data")
+    on_delete: OnDelete = Field(default_factory=OnDelete, description="What happens to things the workload made")
+    overrides: Overrides = Field(default_factory=dict)
+    paused: bool = Field(default=False, description="Stops every change to this cluster and what belongs to it")
+    protect: bool = Field(default=False, description="The API refuses to delete it")
+
+
+class NetworkRecord(Model):
+    """One network per (cluster, Provider). `data` is opaque and goes to every launch and balancer."""
+
+    provider: str
+    id: str
+    state: str
+    fabric: str = ""
+    flat: bool = False
+    data: dict[str, str] = Field(default_factory=dict)
+
+
+class EndpointStatus(Model):
+    host: str = ""
+    port: int = 6443
+
+
+class Resolved(Model):
+    cni: str | None = None
+    source: str | None = None
+    load_balancer: str | None = None
+    machine_cidr: str | None = Field(default=None, alias="machineCIDR")
+
+
+class Counts(Model):
+    total: int = 0
+    ready: int = 0
+
+
+class ControlPlaneStatus(Model):
+    replicas: int = 0
+    ready: int = 0
+
+
+class ClusterStatus(Status):
+    endpoint: EndpointStatus | None = None
+    version: str | None = None
+    resolved: Resolved | None = None
+    networks: list[NetworkRecord] = Field(default_factory=list)
+    machines: Counts = Field(default_factory=Counts)
+    control_plane: ControlPlaneStatus | None = None
+    kubeconfig_secret: str | None = None
+    certificates_expire: str | None = None
+    unused_overrides: list[str] = Field(default_factory=list)
+
+
+class Cluster(Resource):
+    """Machines, networks, load balancers and volumes that belong together."""
+
+    kind: str = "Cluster"
+    spec: ClusterSpec
+    status: ClusterStatus = Field(default_factory=ClusterStatus)
+
+
+def rules(new: Cluster, old: Cluster | None) -> list[Cause]:
+    network = new.spec.network
+    named = {"podCIDR": network.pod_cidr, "serviceCIDR": network.service_cidr, "machineCIDR": network.machine_cidr}
+    networks = {field: ipaddress.ip_network(cidr) for field, cidr in named.items() if cidr != "auto"}
+    return [
+        Cause(
+            "FieldValueInvalid",
+            f'Invalid value: "{networks[b]}": overlaps spec.network.{a} ({networks[a]}); choose networks that share no address',
+            f"spec.network.{b}",
+        )
+        for a, b in combinations(networks, 2)
+        if networks[a].version == networks[b].version and networks[a].overlaps(networks[b])
+    ]
+
+
+KIND = Kind(
+    "Cluster",
+    "clusters",
+    Cluster,
+    short_names=("cl",),
+    categories=("all", "kubeup"),
+    columns=(
+        Column("Provider", ".spec.provider", description="Where its machines come from"),
+        ready(),
+        Column("Machines", ".status.machines.total", "integer", description="Machines that exist"),
+        Column("Up", ".status.machines.ready", "integer", description="Machines that are Ready"),
+        Column("Version", ".status.version", description="Kubernetes version that runs"),
+        Column("Message", '.status.conditions[?(@.type=="Ready")].message', priority=1, description="What it is doing"),
+        AGE,
+    ),
+    immutable=("spec.network.podCIDR", "spec.network.serviceCIDR", "spec.network.machineCIDR"),
+    rules=rules,
+    description="Machines, networks, load balancers and volumes that belong together",
+)

@@ -1,0 +1,117 @@
+"""Provider: a configured account or place that machines come from. Cluster-scoped."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ..objects import Model, Resource, Status
+from ..statuses import Cause
+from .kind import AGE, Column, Kind, ready
+
+
+class SecretRefName(Model):
+    namespace: str = Field(description="Namespace of the Secret")
+    name: str = Field(description="Name of the Secret")
+
+
+class Credentials(Model):
+    """Where credentials come from; never inline."""
+
+    source: Literal["ambient", "secret", "profile"] = Field(
+        default="ambient", description="ambient: what the SDK finds by itself (environment, files, instance role)"
+    )
+    secret_ref: SecretRefName | None = Field(default=None, description="With source: secret")
+    profile: str | None = Field(default=None, description="With source: profile")
+
+
+class AccessSpec(Model):
+    """How machines of this place are reached."""
+
+    address: Literal["auto", "public", "private"] = Field(default="auto", description="Which address to use")
+    user: str = Field(default="kubeup", description="Login name")
+    port: int = Field(default=22, ge=1, le=65535, description="SSH port")
+    via: str | None = Field(default=None, description="Jump host, user@host:port")
+
+
+class Limits(Model):
+    """Guards against too large a blast and too large a bill."""
+
+    machines: int = Field(default=100, ge=0, description="Machines at most, over all clusters")
+    requests_per_second: float | None = Field(default=None, gt=0, description="API requests at most")
+
+
+class ProviderSpec(Model):
+    type: str = Field(description="The plugin's type: sim, docker, ssh, libvirt, aws, gce or yours. Immutable")
+    config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="The plugin's own settings; `kubeup providers TYPE` shows them",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+    credentials: Credentials = Field(default_factory=Credentials, description="Where credentials come from; never inline")
+    zones: list[str] = Field(default_factory=list, description="Zones that may be used; empty for all usable")
+    images: dict[str, str] = Field(default_factory=dict, description="Image family to the place's own id")
+    machine_types: list[str] = Field(default_factory=list, description="Globs of machine types that cpu and memory may become")
+    access: AccessSpec = Field(default_factory=AccessSpec, description="How machines are reached")
+    limits: Limits = Field(default_factory=Limits, description="Guards against too large a blast and too large a bill")
+    paused: bool = Field(default=False, description="No change is made at the place; it is still observed")
+
+
+class PluginInfo(Model):
+    distribution: str = ""
+    version: str = ""
+    contract: int = 0
+
+
+class ProviderStatus(Status):
+    identity: str | None = Field(default=None, description="Account and region, engine id or inventory; fixed at first use")
+    principal: str | None = Field(default=None, description="As whom kubeup acts there")
+    capabilities: dict[str, Any] | None = Field(
+        default=None, description="What the place can do", json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
+    )
+    zones: list[str] | None = Field(default=None, description="Zones seen")
+    machines: int | None = Field(default=None, description="Machines that count against limits.machines")
+    plugin: PluginInfo | None = Field(default=None, description="The plugin that serves it")
+
+
+class Provider(Resource):
+    """A configured account or place that machines come from: the one line that is swapped."""
+
+    kind: str = "Provider"
+    spec: ProviderSpec
+    status: ProviderStatus = Field(default_factory=ProviderStatus)
+
+
+def rules(new: Provider, old: Provider | None) -> list[Cause]:
+    credentials = new.spec.credentials
+    if credentials.source == "secret" and credentials.secret_ref is None:
+        return [
+            Cause("FieldValueRequired", "Required value: with source: secret, name the Secret", "spec.credentials.secretRef")
+        ]
+    if credentials.source == "profile" and not credentials.profile:
+        return [
+            Cause("FieldValueRequired", "Required value: with source: profile, name the profile", "spec.credentials.profile")
+        ]
+    return []
+
+
+KIND = Kind(
+    "Provider",
+    "providers",
+    Provider,
+    namespaced=False,
+    short_names=("prov",),
+    categories=("kubeup",),
+    columns=(
+        Column("Type", ".spec.type", description="The plugin's type"),
+        ready(),
+        Column("Machines", ".status.machines", "integer", description="Machines that this Provider has"),
+        Column("Identity", ".status.identity", description="Account and region, engine or inventory"),
+        Column("Principal", ".status.principal", priority=1, description="As whom kubeup acts there"),
+        AGE,
+    ),
+    immutable=("spec.type",),
+    rules=rules,
+    description="A configured account or place that machines come from",
+)
