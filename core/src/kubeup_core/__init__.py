@@ -1,0 +1,114 @@
+"""The face of kubeup-core: what a plugin imports. Everything else in this package is the core's own business.
+
+The contract is `supplier.py` and `errors.py`; `hookimpl` and `SecretRef` are what registering takes. The tests that every
+supplier must pass are in `kubeup_core.testing`. The two names that need a library (pluggy, pydantic) are looked up when first
+used: every part of kubeup imports this file, and the command line must start quickly.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import Blocked, Denied, InvalidSpec, NoCapacity, NotFound, NotReady, Place, SupplierError, Taken, Unknown
+from .supplier import (
+    CONTRACT,
+    Access,
+    BaseMachines,
+    Capabilities,
+    Context,
+    Data,
+    Host,
+    Identity,
+    Launch,
+    LBMember,
+    Listener,
+    LoadBalancerSpec,
+    LoadBalancerState,
+    LoadBalancerSupplier,
+    MachineState,
+    MachineSupplier,
+    Mark,
+    Member,
+    NetworkSpec,
+    NetworkState,
+    NetworkSupplier,
+    Offer,
+    Outcome,
+    Phase,
+    Problem,
+    Ref,
+    Result,
+    Rule,
+    Scope,
+    Snapshot,
+    Suppliers,
+    Template,
+    VolumeSpec,
+    VolumeState,
+    VolumeSupplier,
+)
+
+if TYPE_CHECKING:
+    from .hookspecs import ProviderRegister, hookimpl
+    from .plugin_config import SecretRef
+
+__all__ = [
+    "Access",
+    "BaseMachines",
+    "Blocked",
+    "CONTRACT",
+    "Capabilities",
+    "Context",
+    "Data",
+    "Denied",
+    "Host",
+    "Identity",
+    "InvalidSpec",
+    "LBMember",
+    "Launch",
+    "Listener",
+    "LoadBalancerSpec",
+    "LoadBalancerState",
+    "LoadBalancerSupplier",
+    "MachineState",
+    "MachineSupplier",
+    "Mark",
+    "Member",
+    "NetworkSpec",
+    "NetworkState",
+    "NetworkSupplier",
+    "NoCapacity",
+    "NotFound",
+    "NotReady",
+    "Offer",
+    "Outcome",
+    "Phase",
+    "Place",
+    "Problem",
+    "ProviderRegister",
+    "Ref",
+    "Result",
+    "Rule",
+    "Scope",
+    "SecretRef",
+    "Snapshot",
+    "SupplierError",
+    "Suppliers",
+    "Taken",
+    "Template",
+    "Unknown",
+    "VolumeSpec",
+    "VolumeState",
+    "VolumeSupplier",
+    "hookimpl",
+]
+
+_LATER = {"ProviderRegister": "hookspecs", "SecretRef": "plugin_config", "hookimpl": "hookspecs"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LATER:
+        from importlib import import_module
+
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,54 @@
+"""The pluggy hooks through which a package introduces itself to kubeup. So far there is one: providers.
+
+A hook only introduces: it is called once, when `plugins.py` discovers the package, and registers things that the core looks up
+by name afterwards. No hook ever asks every plugin "is this yours?". A package offers its module under the entry-point group
+`kubeup`; a single file comes with `--plugin ./mine.py`. Implementations carry `@hookimpl` and the exact names of the arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+import pluggy
+from pydantic import BaseModel
+
+from .supplier import Context, Suppliers
+
+PROJECT = "kubeup"
+"""pluggy's project name, the entry-point group, and the prefix of every hook."""
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a function of a plugin as the implementation of the hook of the same name."""
+
+ModelClass: TypeAlias = type[BaseModel]
+"""A pydantic model's class."""
+
+Build: TypeAlias = Callable[[Any, Context], Suppliers]
+"""build(config, context) -> Suppliers. `config` is an instance of the registered config model.
+
+Called once per Provider object, and again when its config or a Secret it refers to changed; the old Suppliers are closed
+afterwards. Raises the errors of `errors.py`; may look at the place (to learn the identity and the capabilities), makes nothing.
+"""
+
+
+class ProviderRegister(Protocol):
+    """What `kubeup_register_providers` is handed."""
+
+    def provider(self, *, type: str, config: ModelClass, overrides: ModelClass, build: Build) -> None:
+        """Offer a type of Provider.
+
+        type       what people write in `Provider.spec.type`: a DNS label, one per installation
+        config     pydantic model of `Provider.spec.config`. When it needs no field, a Provider of the type's name exists by itself
+        overrides  pydantic model of `overrides.<type>` in Clusters, NodePools, LoadBalancers and Volumes
+        build      makes the suppliers of one Provider
+
+        Both models, and those within, need `extra="forbid"`; secrets are fields of type SecretRef, never text.
+        """
+        ...
+
+
+@hookspec
+def kubeup_register_providers(register: ProviderRegister) -> None:
+    """Register the types of provider that this package brings: call `register.provider(...)` once for each."""

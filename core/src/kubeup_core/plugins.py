@@ -1,0 +1,388 @@
+"""Which provider types this installation has: discovery, the registry, and what is wrong with a plugin that is off.
+
+Called once per process by the server and by the commands that need plugins. Every plugin, ours too, comes by an entry point of
+the group `kubeup` or as a file (`--plugin ./mine.py`); there is no default list. Discovery never raises: a plugin that cannot be
+used is switched off and recorded as a BrokenPlugin, so that one bad package stops neither the healer nor a delete. The hooks
+are in `hookspecs.py`, the rules for models in `plugin_config.py`, the tracing in `trace.py`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+
+import pluggy
+from pydantic import BaseModel
+
+from . import hookspecs
+from .hookspecs import PROJECT, Build, ModelClass
+from .plugin_config import model_faults, secret_refs, validate
+from .supplier import CONTRACT, Capabilities, Context, Problem, Suppliers
+from .trace import traced, tracing
+
+__all__ = [
+    "BadBuild",
+    "BrokenPlugin",
+    "InvalidConfig",
+    "NotInstalled",
+    "PluginError",
+    "Plugins",
+    "ProviderType",
+    "SwitchedOff",
+    "discover",
+    "load_file",
+    "secret_refs",
+]
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_METHODS = {
+    "machines": ("check", "offers", "launch", "lookup", "observe", "delete", "execute", "console", "reboot"),
+    "networks": ("ensure", "observe", "delete"),
+    "load_balancers": ("ensure", "observe", "delete"),
+    "volumes": ("ensure", "attach", "detach", "observe", "delete"),
+}
+
+
+class PluginError(Exception):
+    """Base of what a look-up or a build may raise: `message` says what is wrong, `remedy` what to do now."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(f"{message}; {remedy}" if remedy else message)
+        self.message = message
+        self.remedy = remedy
+
+
+class NotInstalled(PluginError):
+    """No plugin offers this type; the remedy is the install line for this interpreter, or the nearest installed type."""
+
+
+class SwitchedOff(NotInstalled):
+    """A plugin for this type is installed but broken; the message has the reason."""
+
+
+class InvalidConfig(PluginError):
+    """A config or overrides that the plugin's model refuses. `problems`: each with its path from the object's root."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(f"{first.path}: {first.message}{more}", first.remedy)
+        self.problems = tuple(problems)
+
+
+class BadBuild(PluginError):
+    """build() returned what is not Suppliers, or Suppliers with parts missing. The plugin's author has to act."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokenPlugin:
+    """A plugin that is off. `name` is its entry point's, or the file's path; `reason` and `remedy` are for people."""
+
+    distribution: str
+    version: str
+    name: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderType:
+    """One registered type of provider, and who brought it."""
+
+    type: str
+    config: ModelClass
+    overrides: ModelClass
+    build: Build
+    distribution: str
+    version: str
+    contract: int
+
+    @property
+    def source(self) -> str:
+        """The distribution and its version, for messages."""
+        return f"{self.distribution} {self.version}".strip()
+
+    def make(self, config: BaseModel, context: Context) -> Suppliers:
+        """build(), checked, and traced when KUBEUP_TRACE=1. Raises BadBuild, and whatever build itself raises."""
+        suppliers: object = self.build(config, context)
+        faults = _build_faults(suppliers)
+        if faults or not isinstance(suppliers, Suppliers):
+            raise BadBuild(
+                f"the plugin for {self.type} ({self.source}) returned what cannot be used: {'; '.join(faults)}",
+                f"tell its author, or install another version of {self.distribution}",
+            )
+        return traced(suppliers, self.type, tuple(context.secrets.values())) if tracing() else suppliers
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """The registry: what is installed, and what is installed but off."""
+
+    providers: Mapping[str, ProviderType] = field(default_factory=dict)
+    broken: tuple[BrokenPlugin, ...] = ()
+
+    def find(self, type: str) -> ProviderType:
+        """Raises SwitchedOff or NotInstalled."""
+        if type in self.providers:
+            return self.providers[type]
+        for plugin in self.broken:
+            if type in (plugin.name, plugin.distribution.removeprefix(f"{PROJECT}-")):
+                raise SwitchedOff(f"the plugin for {type} ({_source(plugin)}) is off: {plugin.reason}", plugin.remedy)
+        installed = ", ".join(sorted(self.providers)) or "none"
+        raise NotInstalled(f"no provider type {type!r} is installed (installed: {installed})", self._remedy(type))
+
+    def config(self, type: str, value: Mapping[str, object]) -> BaseModel:
+        """`Provider.spec.config` as the plugin's model. Raises InvalidConfig with paths `spec.config...`, and what find raises."""
+        return _checked(self.find(type).config, value, "spec.config")
+
+    def overrides(self, type: str, value: Mapping[str, object], path: str = "") -> BaseModel:
+        """`overrides.<type>` as the plugin's model. Raises InvalidConfig with paths `spec.overrides.<type>...` (or under `path`)."""
+        return _checked(self.find(type).overrides, value, path or f"spec.overrides.{type}")
+
+    def implicit(self) -> tuple[str, ...]:
+        """The types whose config needs no field: each has a Provider of its own name without anybody writing one."""
+        return tuple(name for name, p in sorted(self.providers.items()) if isinstance(validate(p.config, {}, ""), p.config))
+
+    def _remedy(self, type: str) -> str:
+        near = difflib.get_close_matches(type, list(self.providers), n=1, cutoff=0.7)
+        if near:
+            return f"did you mean {near[0]}?"
+        if not _LABEL.fullmatch(type):
+            return "write the type of an installed provider"
+        return f"install it: {install_line(f'{PROJECT}-{type}')}"
+
+
+def install_line(distribution: str) -> str:
+    """The command that installs a distribution for this very interpreter."""
+    return f"{shlex.quote(sys.executable)} -m pip install {shlex.quote(distribution)}"
+
+
+def discover(files: Iterable[str | os.PathLike[str]] = (), found: Iterable[EntryPoint] | None = None) -> Plugins:
+    """Load every plugin. Never raises for a plugin's fault: see `Plugins.broken`.
+
+    files  plugins given as files, loaded after the installed ones
+    found  the entry points, instead of this interpreter's own of the group `kubeup`
+    """
+    points = entry_points(group=PROJECT) if found is None else found
+    discovery = _Discovery()
+    for point in sorted(points, key=lambda point: (point.dist.name if point.dist else "", point.name)):
+        distribution, version = (point.dist.name, point.dist.version) if point.dist else (point.module, "")
+        discovery.add(_Candidate(distribution, version, point.name), point)
+    for file in files:
+        path = Path(file)
+        discovery.add(_Candidate(str(path), "", str(path)), path)
+    return Plugins(MappingProxyType(discovery.providers), tuple(discovery.broken))
+
+
+def load_file(path: str | os.PathLike[str]) -> ModuleType:
+    """Import a single file as a plugin module. Raises what the file raises, FileNotFoundError when it is not there."""
+    file = Path(path).resolve()
+    if not file.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    name = f"kubeup_plugin_{re.sub(r'[^0-9A-Za-z]', '_', str(file))}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file (its name must end in .py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pydantic look annotations up in the module by name
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    distribution: str
+    version: str
+    name: str
+
+
+class _Fault(Exception):
+    """Why a plugin is switched off: (reason, remedy)."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.reason, self.remedy = reason, remedy
+
+
+class _Discovery:
+    """Collects plugin by plugin; one that is at fault leaves nothing behind, not even those of its types that were right."""
+
+    def __init__(self) -> None:
+        self.providers: dict[str, ProviderType] = {}
+        self.broken: list[BrokenPlugin] = []
+
+    def add(self, candidate: _Candidate, origin: EntryPoint | Path) -> None:
+        try:
+            self.providers.update(self._introduce(candidate, _load(candidate, origin)))
+        except _Fault as fault:
+            c = candidate
+            self.broken.append(
+                BrokenPlugin(
+                    distribution=c.distribution, version=c.version, name=c.name, reason=fault.reason, remedy=fault.remedy
+                )
+            )
+
+    def _introduce(self, candidate: _Candidate, module: object) -> dict[str, ProviderType]:
+        contract = _contract(module)
+        manager = _manager(candidate, module)
+        register = _Register(candidate, contract)
+        try:
+            manager.hook.kubeup_register_providers(register=register)
+        except _Fault:
+            raise
+        except (Exception, SystemExit) as error:
+            raise _Fault(f"registering failed: {_said(error)}", _blame(candidate)) from error
+        if not register.types:
+            raise _Fault(
+                "it registers nothing", _unmarked(module) or "call register.provider(...) in kubeup_register_providers"
+            )
+        for name in register.types:
+            if name in self.providers:
+                first = self.providers[name].source
+                raise _Fault(
+                    f"it registers {name}, which {first} has registered already",
+                    f"uninstall one of {first} and {candidate.distribution}",
+                )
+        return register.types
+
+
+class _Register:
+    """The ProviderRegister that a plugin is handed."""
+
+    def __init__(self, candidate: _Candidate, contract: int) -> None:
+        self.candidate = candidate
+        self.contract = contract
+        self.types: dict[str, ProviderType] = {}
+
+    def provider(self, *, type: str, config: ModelClass, overrides: ModelClass, build: Build) -> None:
+        blame = _blame(self.candidate)
+        if not _LABEL.fullmatch(str(type)):
+            raise _Fault(f"the type {type!r} is not a DNS label (a-z, 0-9 and -)", blame)
+        if type in self.types:
+            raise _Fault(f"it registers {type} twice", blame)
+        faults = model_faults(config, "config") + model_faults(overrides, "overrides")
+        faults += [] if callable(build) else ["build is not callable"]
+        if faults:
+            raise _Fault(f"type {type}: {'; '.join(faults)}", blame)
+        c = self.candidate
+        self.types[type] = ProviderType(
+            type=type,
+            config=config,
+            overrides=overrides,
+            build=build,
+            distribution=c.distribution,
+            version=c.version,
+            contract=self.contract,
+        )
+
+
+def _load(candidate: _Candidate, origin: EntryPoint | Path) -> object:
+    try:
+        return load_file(origin) if isinstance(origin, Path) else origin.load()
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        raise _Fault(
+            f"it cannot be imported: {_said(error)}",
+            f"install what it needs ({missing}), or reinstall {candidate.distribution}",
+        ) from error
+    except FileNotFoundError as error:
+        raise _Fault(_said(error), "give the path of a Python file") from error
+    except (Exception, SystemExit) as error:
+        raise _Fault(f"it cannot be imported: {_said(error)}", _blame(candidate)) from error
+
+
+def _contract(module: object) -> int:
+    """The contract that a plugin was written for; without a word about it, the current one."""
+    contract = getattr(module, "KUBEUP_CONTRACT", CONTRACT)
+    if not isinstance(contract, int) or isinstance(contract, bool):
+        raise _Fault(f"KUBEUP_CONTRACT is {contract!r}, not a number", f"set KUBEUP_CONTRACT = {CONTRACT}")
+    oldest = max(1, CONTRACT - 1)
+    if contract > CONTRACT:
+        raise _Fault(
+            f"it is written for contract {contract}, this kubeup knows {oldest} to {CONTRACT}",
+            f"upgrade kubeup: {install_line('kubeup')} --upgrade",
+        )
+    if contract < oldest:
+        raise _Fault(f"it is written for contract {contract}, this kubeup knows {oldest} to {CONTRACT}", "upgrade the plugin")
+    return contract
+
+
+def _manager(candidate: _Candidate, module: object) -> pluggy.PluginManager:
+    """A manager of its own for each plugin, so that one with a wrong hook leaves nothing in the others'."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    known = [name for name in dir(hookspecs) if name.startswith(f"{PROJECT}_")]
+    try:
+        manager.register(module, candidate.name)
+    except pluggy.PluginValidationError as error:
+        right = ", ".join(f"{name}({', '.join(_arguments(name))})" for name in known)
+        raise _Fault(f"a hook has the wrong arguments: {' '.join(str(error).split())}", f"the hooks are: {right}") from error
+    for name in sorted(hook.name for hook in manager.get_hookcallers(module) or () if hook.name not in known):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        raise _Fault(f"there is no hook {name}", f"did you mean {near[0]}?" if near else f"the hooks are: {', '.join(known)}")
+    return manager
+
+
+def _arguments(hook: str) -> tuple[str, ...]:
+    code = getattr(hookspecs, hook).__code__
+    return tuple(code.co_varnames[: code.co_argcount])
+
+
+def _unmarked(module: object) -> str:
+    """A function that looks like a hook but lacks the marker, which pluggy passes over in silence."""
+    hooks = [name for name in dir(module) if name.startswith(f"{PROJECT}_register") and callable(getattr(module, name))]
+    marked = [name for name in hooks if hasattr(getattr(module, name), f"{PROJECT}_impl")]
+    return f"put @kubeup_core.hookimpl above {hooks[0]}" if hooks and not marked else ""
+
+
+def _build_faults(suppliers: object) -> list[str]:
+    if not isinstance(suppliers, Suppliers):
+        return [f"build gave {type(suppliers).__name__}, not Suppliers"]
+    parts: dict[str, object] = vars(suppliers)
+    faults = []
+    if not getattr(parts["identity"], "key", ""):
+        faults.append("identity has no key")
+    if not isinstance(parts["capabilities"], Capabilities):
+        faults.append("capabilities is not a Capabilities")
+    for part, methods in _METHODS.items():
+        supplier = parts[part]
+        if supplier is None and part != "machines":
+            continue
+        missing = [method for method in methods if not callable(getattr(supplier, method, None))]
+        if missing:
+            faults.append(f"{part} lacks {', '.join(missing)}")
+    faults += [f"{part} is not callable" for part in ("probe", "close") if not callable(parts[part])]
+    return faults
+
+
+def _checked(model: type[BaseModel], value: Mapping[str, object], path: str) -> BaseModel:
+    result = validate(model, value, path)
+    if isinstance(result, tuple):
+        raise InvalidConfig(result)
+    return result
+
+
+def _source(plugin: BrokenPlugin) -> str:
+    return f"{plugin.distribution} {plugin.version}".strip()
+
+
+def _said(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _blame(candidate: _Candidate) -> str:
+    return f"tell the author of {candidate.distribution}, or uninstall it"
