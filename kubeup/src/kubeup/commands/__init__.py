@@ -1,0 +1,1 @@
+"""One module per command. `main.py` imports a module only when its command is called."""
