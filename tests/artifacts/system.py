@@ -1,0 +1,71 @@
+"""What the tests need from the system: which Debian packages, and how they get there.
+
+Run by `make test` before pytest. As root on Debian it says what it installs, then installs it; elsewhere it says what is
+missing, and the tests concerned skip with the same words (with CI=true a missing part is a failure). Standard library only
+and without imports from its neighbours, as it runs before anything else is there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+COMMANDS = {"docker.io": "dockerd", "iptables": "iptables", "mmdebstrap": "mmdebstrap"}
+"""Debian package -> the command that proves that it is there, from whatever source."""
+
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+"""Where commands are looked for: a user's PATH on Debian lacks the sbin folders."""
+
+
+def find(command: str) -> str | None:
+    """The full path of a command, or None."""
+    return shutil.which(command, path=PATH)
+
+
+def missing() -> list[str]:
+    """The Debian packages whose commands are not here."""
+    return [package for package, command in COMMANDS.items() if find(command) is None]
+
+
+def can_install() -> bool:
+    return os.geteuid() == 0 and Path("/etc/debian_version").exists() and find("apt-get") is not None
+
+
+def advice(packages: list[str]) -> str:
+    """One line for people: what is missing and how to get it."""
+    return f"not on this machine: {', '.join(packages)}. On Debian: sudo apt-get install {' '.join(packages)}"
+
+
+def install(packages: list[str]) -> None:
+    """Install by apt. The package lists are renewed only when the first try fails: they are usually fresh enough, and slow."""
+    command = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    if subprocess.run(command, env=environment, capture_output=True).returncode == 0:
+        return
+    subprocess.run(["apt-get", "update", "-qq"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def main() -> int:
+    """The exit code: 0 when everything is there or tests may skip, 1 when CI=true and something is missing."""
+    wanted = missing()
+    if not wanted:
+        return 0
+    if can_install():
+        print(f"The tests need {', '.join(wanted)}: installing with apt-get", flush=True)
+        try:
+            install(wanted)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"apt-get failed: {error}", file=sys.stderr)
+        wanted = missing()
+        if not wanted:
+            return 0
+    print(f"{advice(wanted)}\nThe tests that need them skip.", file=sys.stderr)
+    return 1 if os.environ.get("CI") == "true" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
