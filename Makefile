@@ -17,7 +17,7 @@ up: .venv/run ## set up, and bring docs/examples/quickstart.yaml up on the simul
 	@$(BIN)/kubeup up -f docs/examples/quickstart.yaml
 
 down: .venv/run ## take the quickstart down again, to nothing
-	@$(BIN)/kubeup down -f docs/examples/quickstart.yaml --yes
+	@$(BIN)/kubeup down -f docs/examples/quickstart.yaml --yes --volumes
 
 test: .venv/dev ## set up, and run every test
 	@$(BIN)/python tests/artifacts/system.py

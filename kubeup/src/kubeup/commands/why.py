@@ -1,0 +1,40 @@
+"""`kubeup why NAME`: from an object down to the root cause, and what to do."""
+
+from __future__ import annotations
+
+import click
+
+from ..api import Api, kind_named
+from ..connect import existing
+from ..errors import REFUSED, CommandError
+from ..output import output_option, show
+from ..reasons import Object, explain, render
+from ..state import State
+
+SEARCHED = ("Cluster", "NodePool", "Machine", "LoadBalancer", "Volume", "Provider", "Launch")
+
+
+@click.command("why")
+@click.argument("name", metavar="[KIND/]NAME")
+@click.option("-n", "--namespace", default="default", show_default=True)
+@output_option
+@click.pass_obj
+def command(state: State, name: str, namespace: str, output: str | None) -> None:
+    """Walk from an object to the reason why it is not Ready: condition, last error, what it waits for, what to do."""
+    with existing(state) as api:
+        reasons = [explain(api, obj) for obj in find(api, name, namespace)]
+    if output:
+        show([r.to_dict() for r in reasons], output)
+    else:
+        click.echo("\n".join(render(r) for r in reasons))
+
+
+def find(api: Api, name: str, namespace: str) -> list[Object]:
+    """Objects of that name: of one kind when it is given, else of every kind that has one."""
+    word, slash, rest = name.partition("/")
+    kinds = [kind_named(word)] if slash else [kind_named(k) for k in SEARCHED]
+    wanted = rest if slash else name
+    found = [o for k in kinds if (o := api.find(k, wanted, namespace if k.namespaced else "")) is not None]
+    if not found:
+        raise CommandError(f"there is nothing named {wanted!r} in namespace {namespace}", "kubeup status lists what there is", REFUSED)
+    return found

@@ -1,0 +1,174 @@
+"""Why something is not Ready: from an object down to the root cause. Used by `why`, and by `up` when it gives up.
+
+Walks the references that the API declares (a cluster to its provider, a pool to its machines, a machine to its launch, a balancer
+or a volume to its machines), and says of each what its conditions, its last supplier error and its latest warnings say. It asks
+the API only, so it tells no more and no less than `kubectl get` would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from .api import Api, kind_named
+from .follow import condition, message, ready
+from .output import age
+
+Object = dict[str, Any]
+MOST = 5
+"""Children shown of one kind: of 500 machines that fail for one reason, five say it."""
+
+
+@dataclass
+class Reason:
+    """One object: what it is, why, since when, what to do; and what it waits for."""
+
+    title: str
+    why: str = ""
+    remedy: str = ""
+    extra: list[str] = field(default_factory=list)
+    below: list[Reason] = field(default_factory=list)
+
+    def to_dict(self) -> Object:
+        return {
+            "object": self.title, "why": self.why, "remedy": self.remedy, "details": self.extra,
+            "waitsFor": [r.to_dict() for r in self.below],
+        }  # fmt: skip
+
+
+def explain(api: Api, obj: Object, seen: frozenset[str] = frozenset()) -> Reason:
+    """The tree of reasons below one object."""
+    title = f"{obj['kind']} {obj['metadata']['name']}"
+    uid = str(obj["metadata"].get("uid"))
+    reason = Reason(title, *_words(obj))
+    if not _healthy(obj):
+        reason.extra = [*_conditions(obj), *_warnings(api, obj)]
+    if uid not in seen:
+        for kind, children in _references(api, obj):
+            troubled = [c for c in children if not _healthy(c)]
+            reason.below += [explain(api, c, seen | {uid}) for c in troubled[:MOST]]
+            if len(troubled) > MOST:
+                reason.below.append(Reason(f"... and {len(troubled) - MOST} more of {kind}"))
+    return reason
+
+
+def render(reason: Reason, indent: str = "") -> str:
+    """As a tree, root first."""
+    lines = [f"{indent}{reason.title}" + (f": {reason.why}" if reason.why else "")]
+    inner = indent.replace("└─ ", "   ") + "   "
+    lines += [f"{inner}{line}" for line in reason.extra]
+    if reason.remedy:
+        lines.append(f"{inner}→ {reason.remedy}")
+    lines += [render(below, f"{inner[:-3]}└─ ") for below in reason.below]
+    return "\n".join(lines)
+
+
+def _healthy(obj: Object) -> bool:
+    return ready(obj) and not obj["metadata"].get("deletionTimestamp")
+
+
+def _words(obj: Object) -> tuple[str, str]:
+    error = (obj.get("status") or {}).get("lastError") or {}
+    remedy = str(error.get("remedy") or "")
+    if obj["metadata"].get("deletionTimestamp"):
+        waits = ", ".join(obj["metadata"].get("finalizers") or ()) or "nothing"
+        ready_ = condition(obj, "Ready")
+        words = str(ready_.get("message") or f"waits for {waits}")
+        return f"is being deleted since {age(obj['metadata']['deletionTimestamp'])}: {words}", remedy
+    if ready(obj):
+        return "Ready", ""
+    found = condition(obj, "Ready")
+    since = f" for {age(found['lastTransitionTime'])}" if found.get("lastTransitionTime") else ""
+    return f"not Ready{since}: {message(obj)}", remedy
+
+
+def _conditions(obj: Object) -> list[str]:
+    """Conditions besides Ready that speak of trouble, and the last error of the provider."""
+    status = obj.get("status") or {}
+    lines = []
+    told = message(obj)
+    for c in status.get("conditions") or ():
+        bad = c["status"] != ("False" if c["type"] in NEGATIVE else "True")
+        if c["type"] not in ("Ready", "Reconciling") and bad and c.get("message") and c["message"] != told:
+            lines.append(f"{c['type']}: {c['message']}")
+    error = status.get("lastError")
+    if error and error.get("message") not in told:
+        code = f" ({error['code']})" if error.get("code") else ""
+        lines.append(f"the provider said {age(error.get('at'))} ago: {error['decision']}{code}: {error['message']}")
+    if error and error.get("retryAt"):
+        lines.append(f"next try at {error['retryAt']}")
+    tail = str((status.get("bootstrap") or {}).get("logTail") or "")
+    return lines + [f"| {line}" for line in tail.splitlines()[-5:]]
+
+
+NEGATIVE = {
+    "Stalled", "Paused", "NoCapacity", "RepairHalted", "LimitReached", "IdentityChanged", "PluginBroken", "Degraded", "AttachBlocked",
+    "MemoryLost", "Deregistered",
+}  # fmt: skip
+"""Conditions for which True is the trouble; kstatus calls this abnormal-true."""
+
+
+def _warnings(api: Api, obj: Object) -> list[str]:
+    meta = obj["metadata"]
+    fields = f"involvedObject.name={meta['name']},involvedObject.kind={obj['kind']},involvedObject.uid={meta.get('uid', '')}"
+    events = api.list(kind_named("events"), meta.get("namespace") or "default", fields=fields)
+    warnings = sorted((e for e in events if e.get("type") == "Warning"), key=lambda e: str(e.get("lastTimestamp")))
+    told = {message(obj)}
+    lines = []
+    for event in reversed(warnings):
+        text = str(event.get("message"))
+        if text not in told:
+            told.add(text)
+            lines.append(f"event {age(event.get('lastTimestamp'))} ago: {event.get('reason')}: {text}")
+    return lines[:3]
+
+
+def _references(api: Api, obj: Object) -> Iterator[tuple[str, list[Object]]]:
+    """What this object needs, nearest first."""
+    spec, namespace = obj.get("spec") or {}, obj["metadata"].get("namespace", "")
+    match obj["kind"]:
+        case "Cluster":
+            yield "providers", _found(api, "Provider", [spec.get("provider")])
+            for kind in ("NodePool", "LoadBalancer", "Volume"):
+                yield kind_named(kind).plural, _of_cluster(api, kind, obj["metadata"]["name"], namespace)
+            yield "machines", [m for m in _of_cluster(api, "Machine", obj["metadata"]["name"], namespace) if not m["spec"].get("pool")]
+        case "NodePool":
+            offers = [o.get("provider") for o in spec.get("offers") or ()]
+            yield "providers", _found(api, "Provider", offers or [spec.get("provider")])
+            yield "clusters", _shallow(_found(api, "Cluster", [spec.get("cluster")], namespace))
+            machines = _of_cluster(api, "Machine", str(spec.get("cluster")), namespace)
+            yield "machines", [m for m in machines if m["spec"].get("pool") == obj["metadata"]["name"]]
+        case "Machine":
+            launch = (obj.get("status") or {}).get("launch")
+            launches = _found(api, "Launch", [launch], namespace) if launch else _launches_of(api, obj)
+            yield "launches", [x for x in launches if (x.get("status") or {}).get("phase") != "Settled"]
+            yield "providers", _found(api, "Provider", [spec.get("provider"), *[x["spec"]["provider"] for x in launches]])
+        case "Launch":
+            yield "providers", _found(api, "Provider", [spec.get("provider")])
+        case "LoadBalancer":
+            yield "machines", _found(api, "Machine", [m["machine"] for m in (obj.get("status") or {}).get("members") or ()], namespace)
+            yield "providers", _found(api, "Provider", [(obj.get("status") or {}).get("provider"), spec.get("provider")])
+        case "Volume":
+            yield "machines", _found(api, "Machine", [(spec.get("attach") or {}).get("machine")], namespace)
+            yield "providers", _found(api, "Provider", [(obj.get("status") or {}).get("provider"), spec.get("provider")])
+
+
+def _found(api: Api, kind: str, names: list[Any], namespace: str = "") -> list[Object]:
+    wanted = dict.fromkeys(n for n in names if n and n != "auto")
+    return [o for n in wanted if (o := api.find(kind_named(kind), n, namespace)) is not None]
+
+
+def _of_cluster(api: Api, kind: str, cluster: str, namespace: str) -> list[Object]:
+    return [o for o in api.list(kind_named(kind), namespace) if (o.get("spec") or {}).get("cluster") == cluster]
+
+
+def _launches_of(api: Api, machine: Object) -> list[Object]:
+    uid = machine["metadata"].get("uid")
+    every = api.list(kind_named("Launch"), machine["metadata"].get("namespace", ""))
+    return [x for x in every if any(m.get("uid") == uid for m in x["spec"]["members"])]
+
+
+def _shallow(objects: list[Object]) -> list[Object]:
+    """A pool's cluster is only a reason when it cannot work at all, not because this pool is not Ready."""
+    return [o for o in objects if condition(o, "Stalled").get("status") == "True" or o["metadata"].get("deletionTimestamp")]
