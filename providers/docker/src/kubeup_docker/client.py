@@ -1,0 +1,403 @@
+"""The engine's API, as far as kubeup needs it: the only module that imports the SDK, and the only one that knows its errors.
+
+Used by machines.py, networks.py and images.py. Each method is one request (`execute` three), charged before it is sent.
+It returns plain data and raises the errors of `kubeup_core` alone. What to do about an error is decided by the callers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import docker
+import docker.errors
+import docker.types
+import docker.utils
+import requests
+import urllib3.exceptions
+from kubeup_core import Blocked, Denied, InvalidSpec, NoCapacity, NotFound, NotReady, SupplierError, Taken, Unknown
+
+from . import streams
+
+TIMEOUT = 60
+"""Seconds for one answer. Creating and removing a container on a busy engine takes seconds; the core abandons what is slower."""
+
+BUDGET = "engine"
+"""The bucket that requests are charged to."""
+
+# The engine has no error codes, only HTTP statuses and sentences. These are parts of its sentences, in lower case.
+NAME_TAKEN = frozenset({"is already in use by container", "already exists"})
+ADDRESSES_TAKEN = frozenset({"pool overlaps with other one on this address space"})
+IN_USE = frozenset({"has active endpoints"})
+CHANGING = frozenset(
+    {"is already in progress", "is marked for removal", "is restarting", "is not running", "is paused", "toomanyrequests"}
+)
+FULL = frozenset(
+    {
+        "no space left on device",
+        "cannot allocate memory",
+        "no available ipv4 addresses",
+        "could not find an available, non-overlapping ipv4 address pool",
+        "all predefined address pools have been fully subnetted",
+    }
+)
+NEVER = frozenset(
+    {
+        "unable to apply caps",
+        "unknown capability",
+        "executable file not found",
+        "no such file or directory: unknown",
+        "permission denied: unknown",
+        "range of cpus is from",
+        "minimum memory limit allowed",
+        "invalid reference format",
+    }
+)
+NO_SUCH_IMAGE = frozenset(
+    {"pull access denied", "repository does not exist", "manifest unknown", "requested access to the resource is denied"}
+)
+NO_REGISTRY = frozenset(
+    {
+        "no such host",
+        "i/o timeout",
+        "connection refused",
+        "network is unreachable",
+        "tls handshake timeout",
+        "context deadline exceeded",
+        "client.timeout exceeded",
+        "temporary failure in name resolution",
+        "server misbehaving",
+    }
+)
+
+SENTENCES: tuple[tuple[frozenset[str], type[SupplierError], str], ...] = (
+    (FULL, NoCapacity, "free disk, memory or addresses on the engine's host: docker system df, docker network ls"),
+    (NAME_TAKEN, Taken, "remove or rename what holds the name"),
+    (ADDRESSES_TAKEN, Taken, "choose another spec.network.machineCIDR, or remove the network that has these addresses"),
+    (IN_USE, Blocked, ""),
+    (CHANGING, NotReady, ""),
+    (NO_SUCH_IMAGE, InvalidSpec, "correct the image's name, or run docker login on the engine's host"),
+    (NO_REGISTRY, NotReady, "give the engine a way to a registry, or load the image into it"),
+    (NEVER, InvalidSpec, "correct overrides.docker"),
+)
+"""Asked in this order, whatever the status."""
+
+STATUSES: Mapping[int, type[SupplierError]] = {
+    400: InvalidSpec,
+    401: Denied,
+    403: Denied,
+    404: NotFound,
+    409: NotReady,
+    429: NotReady,
+    503: NotReady,
+}
+"""For sentences that no set knows; every other status is Unknown."""
+
+
+def decide(error: BaseException, url: str) -> SupplierError:
+    """The error of the contract that an error of the SDK, of HTTP or of the system comes to."""
+    for cause in _chain(error):
+        match cause:
+            case SupplierError():
+                return cause
+            case docker.errors.APIError():
+                sentence = str(cause.explanation or cause.response.reason if cause.response is not None else cause)
+                return by_sentence(sentence, cause.status_code)
+            case FileNotFoundError() | ConnectionRefusedError() | requests.exceptions.ConnectTimeout():
+                return NotReady(
+                    f"no Docker engine answers at {url}",
+                    code=type(cause).__name__,
+                    remedy="start Docker, or set host in the Provider's spec.config (or DOCKER_HOST) to where it listens",
+                )
+            case PermissionError():
+                return Denied(
+                    f"the socket of the Docker engine at {url} may not be used",
+                    code=type(cause).__name__,
+                    remedy="add this user to the group docker, or run kubeup as a user who may",
+                )
+            case (
+                docker.errors.InvalidArgument()
+                | docker.errors.NullResource()
+                | docker.errors.InvalidRepository()
+                | docker.errors.TLSParameterError()
+                | docker.errors.InvalidVersion()
+            ):
+                return InvalidSpec(f"the Docker SDK refuses: {cause}", code=type(cause).__name__)
+            case _:
+                pass
+    return Unknown(f"the Docker engine at {url} did not answer properly: {error}", code=type(error).__name__)
+
+
+def by_sentence(sentence: str, status: int | None = None) -> SupplierError:
+    """The error for a sentence of the engine (in a reply, or in the stream of a pull)."""
+    lower = sentence.lower()
+    code = str(status or "")
+    for known, decision, remedy in SENTENCES:
+        if any(part in lower for part in known):
+            return decision(f"Docker: {sentence}", code=code, remedy=remedy)
+    return STATUSES.get(status or 0, Unknown)(f"Docker: {sentence}", code=code)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from: requests and urllib3 hide the system's error in `args` and `reason`."""
+    seen: set[int] = set()
+    todo: list[object] = [error]
+    while todo:
+        item = todo.pop(0)
+        if isinstance(item, BaseException) and id(item) not in seen:
+            seen.add(id(item))
+            yield item
+            todo += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """A container. A listing leaves started_at, cpu and memory out. state: the engine's own word (`created`, `running` ...)."""
+
+    id: str
+    name: str
+    state: str
+    labels: Mapping[str, str]
+    image: str
+    addresses: Mapping[str, str] = field(default_factory=dict)  # network -> IPv4, "" while it has none
+    started_at: str = ""
+    cpu: float = 0.0
+    memory: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    created: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """A container to create. cpu, memory: limits, 0 for none. rotate_logs: the engine writes them to files of its own."""
+
+    name: str
+    hostname: str
+    image: str
+    command: tuple[str, ...]
+    labels: Mapping[str, str]
+    network: str = ""
+    cpu: float = 0.0
+    memory: int = 0
+    capabilities: tuple[str, ...] = ()
+    security_options: tuple[str, ...] = ()
+    rotate_logs: bool = False
+
+
+class Engine:
+    """One engine. Thread-safe. Asks for the API's version at once, so that it raises NotReady when no engine answers."""
+
+    def __init__(self, host: str | None, charge: Callable[[str, float], None]) -> None:
+        self.url = host or default_host()
+        self._charge = charge
+        if not self.url.startswith(("unix://", "tcp://", "npipe://")):
+            raise InvalidSpec(
+                f"an engine at {self.url} cannot be reached from here",
+                path="spec.config.host",
+                remedy="use unix:// or tcp://; from an engine behind ssh, forward its socket with ssh -L",
+            )
+        with self._request():
+            self._api = docker.APIClient(base_url=self.url, version="auto", timeout=TIMEOUT)
+
+    def close(self) -> None:
+        self._api.close()
+
+    def info(self) -> dict[str, Any]:
+        with self._request():
+            return dict(self._api.info())
+
+    # -- containers --
+
+    def containers(self, labels: Mapping[str, str]) -> list[Container]:
+        """All with these labels, whatever their state."""
+        with self._request():
+            return [_listed(c) for c in self._api.containers(all=True, filters=_with_labels(labels))]
+
+    def on_network(self, network: str) -> list[Container]:
+        """All that have an end on this network (an id), running or not."""
+        with self._request():
+            return [_listed(c) for c in self._api.containers(all=True, filters={"network": network})]
+
+    def container(self, id: str) -> Container:
+        """By id or name."""
+        with self._request():
+            return _inspected(self._api.inspect_container(id))
+
+    def create(self, wish: Wish) -> str:
+        """Returns the id. The container does not run yet."""
+        with self._request():
+            limits: dict[str, Any] = {}
+            if wish.cpu:
+                limits["nano_cpus"] = int(wish.cpu * 1e9)
+            if wish.memory:
+                limits["mem_limit"] = wish.memory
+            if wish.rotate_logs:
+                limits["log_config"] = docker.types.LogConfig(config={"max-size": "1m", "max-file": "1"})
+            host_config = self._api.create_host_config(
+                cap_add=list(wish.capabilities) or None,
+                security_opt=list(wish.security_options) or None,
+                restart_policy={"Name": "unless-stopped"},
+                network_mode=wish.network or None,
+                **limits,
+            )
+            made = self._api.create_container(
+                wish.image,
+                name=wish.name,
+                hostname=wish.hostname,
+                entrypoint=[wish.command[0]],
+                command=list(wish.command[1:]) or None,
+                labels=dict(wish.labels),
+                host_config=host_config,
+            )
+            return str(made["Id"])
+
+    def start(self, id: str) -> None:
+        """Running already is fine."""
+        with self._request():
+            self._api.start(id)
+
+    def restart(self, id: str, timeout: int) -> None:
+        with self._request():
+            self._api.restart(id, timeout=timeout)
+
+    def remove(self, id: str, *, force: bool) -> None:
+        """With its anonymous volumes; force: also while it runs."""
+        with self._request():
+            self._api.remove_container(id, v=True, force=force)
+
+    def logs(self, id: str, lines: int) -> bytes:
+        with self._request():
+            return bytes(self._api.logs(id, tail=lines, stdout=True, stderr=True))
+
+    def execute(self, id: str, script: str, stdin: bytes, timeout: float) -> Iterator[bytes | int]:
+        """As MachineSupplier.execute. Raises Unknown when `timeout` seconds are over."""
+        with self._request():
+            run = self._api.exec_create(id, ["/bin/sh", "-c", script], stdin=bool(stdin), user="root")["Id"]
+        with self._request():
+            connection = self._api.exec_start(run, socket=True)
+            yield from streams.talk(connection, stdin, timeout)
+        with self._request():
+            code = self._api.exec_inspect(run).get("ExitCode")
+        if code is None:
+            raise Unknown("the stream from the container ended before the command did")
+        yield int(code)
+
+    # -- images --
+
+    def has_image(self, name: str) -> bool:
+        with self._request():
+            try:
+                self._api.inspect_image(name)  # type: ignore[no-untyped-call]
+            except docker.errors.NotFound:
+                return False
+            return True
+
+    def pull(self, name: str) -> Iterator[str]:
+        """Yields progress in words; ends when the image is there. Takes as long as it takes."""
+        with self._request():
+            repository, tag = docker.utils.parse_repository_tag(name)
+            for event in self._api.pull(repository, tag=tag or "latest", stream=True, decode=True):
+                if "error" in event:
+                    raise by_sentence(str(event["error"]))
+                yield " ".join(str(event[key]) for key in ("status", "progress") if event.get(key))
+
+    def load(self, tar: BinaryIO, name: str) -> None:
+        """Make an image out of a root file system."""
+        with self._request():
+            repository, tag = docker.utils.parse_repository_tag(name)
+            answer = self._api.import_image_from_stream(tar, repository=repository, tag=tag or "latest")
+            for line in str(answer).splitlines():
+                if line and "error" in (event := json.loads(line)):
+                    raise by_sentence(str(event["error"]))
+
+    # -- networks --
+
+    def networks(self, labels: Mapping[str, str]) -> list[Network]:
+        with self._request():
+            return [_network(n) for n in self._api.networks(filters=_with_labels(labels))]
+
+    def network(self, id: str) -> Network:
+        """By id or name."""
+        with self._request():
+            return _network(self._api.inspect_network(id))
+
+    def create_network(self, name: str, labels: Mapping[str, str], cidr: str) -> str:
+        """A bridge. cidr "": the engine chooses. Returns the id."""
+        with self._request():
+            ipam = docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=cidr)]) if cidr else None
+            made = self._api.create_network(name, driver="bridge", labels=dict(labels), ipam=ipam, check_duplicate=True)
+            return str(made["Id"])
+
+    def remove_network(self, id: str) -> None:
+        with self._request():
+            self._api.remove_network(id)
+
+    @contextmanager
+    def _request(self) -> Iterator[None]:
+        """Around each request: charged before, errors translated."""
+        self._charge(BUDGET, 1)
+        try:
+            yield
+        except SupplierError:
+            raise
+        except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise decide(error, self.url) from error
+
+
+def default_host() -> str:
+    """Where the docker command would look: DOCKER_HOST, else the current context, else the usual socket."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return host
+    try:
+        context = docker.ContextAPI.get_current_context()
+        host = str(context.Host) if context is not None else ""
+    except (docker.errors.DockerException, OSError, ValueError, KeyError):
+        host = ""
+    return host or "unix:///var/run/docker.sock"
+
+
+def _with_labels(labels: Mapping[str, str]) -> dict[str, list[str]]:
+    return {"label": [f"{key}={value}" for key, value in labels.items()]}
+
+
+def _listed(item: Mapping[str, Any]) -> Container:
+    networks = (item.get("NetworkSettings") or {}).get("Networks") or {}
+    return Container(
+        id=item["Id"],
+        name=(item.get("Names") or [""])[0].lstrip("/"),
+        state=item.get("State") or "",
+        labels=item.get("Labels") or {},
+        image=item.get("Image") or "",
+        addresses={name: end.get("IPAddress") or "" for name, end in networks.items()},
+    )
+
+
+def _inspected(item: Mapping[str, Any]) -> Container:
+    networks = (item.get("NetworkSettings") or {}).get("Networks") or {}
+    return Container(
+        id=item["Id"],
+        name=item["Name"].lstrip("/"),
+        state=item["State"]["Status"],
+        labels=item["Config"].get("Labels") or {},
+        image=item["Config"]["Image"],
+        addresses={name: end.get("IPAddress") or "" for name, end in networks.items()},
+        started_at=item["State"].get("StartedAt") or "",
+        cpu=(item["HostConfig"].get("NanoCpus") or 0) / 1e9,
+        memory=item["HostConfig"].get("Memory") or 0,
+        error=item["State"].get("Error") or "",
+    )
+
+
+def _network(item: Mapping[str, Any]) -> Network:
+    return Network(id=item["Id"], name=item["Name"], labels=item.get("Labels") or {}, created=item.get("Created") or "")
