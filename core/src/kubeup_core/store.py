@@ -152,8 +152,7 @@ class Store:
         self._writer = connect(path)
         self.installation = self._meta("installation") or self._set_meta("installation", uuid.uuid4().hex)
         self.restored = self._begin_epoch(existed)
-        self._rv = self._writer.execute("SELECT coalesce(max(rv), 0) FROM changes").fetchone()[0]
-        self._rv = max(self._rv, int(self._meta("rv") or 0))
+        self._rv = int(self._meta("rv") or 0)
         self._thread = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
         self._thread.start()
 
