@@ -66,7 +66,9 @@ class DockerNetworks:
         except NotFound:
             return
         found = marks.mark_of(network.labels)
-        if found is None or not found.same(ref.mark):
+        if found is None:
+            return  # one that overrides named: there is nothing of ours to take away
+        if not found.same(ref.mark):
             raise NotFound(f"network {network.name} belongs to {marks.owner(found)}", code=FOREIGN)
         # The engine would let go of a network that only stopped containers use, and they could never start again
         if users := self._engine.on_network(ref.id):

@@ -1,0 +1,88 @@
+"""What the tests of this provider share: a skip when it is not installed, and machines on the real engine."""
+
+import importlib.util
+import uuid
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import pytest
+
+MISSING = [name for name in ("docker", "kubeup_docker") if importlib.util.find_spec(name) is None]
+
+if MISSING:  # the modules beside this one import what is not there
+    collect_ignore_glob = ["test_*.py"]
+
+
+def pytest_report_header() -> list[str]:
+    return [f"kubeup-docker: its tests are skipped, as {', '.join(MISSING)} is not installed"] if MISSING else []
+
+
+@pytest.fixture
+def place(docker_engine) -> Iterator[SimpleNamespace]:
+    """An installation of its own on the real engine, taken away afterwards.
+
+    .suppliers .machines .networks; .rebuild() as after a restart; .launch(count, ...) a launch that was not submitted
+    """
+    from kubeup_core import Context, Launch, Mark, Member, NetworkSpec, Template
+    from kubeup_docker import DockerConfig, build
+
+    installation = uuid.uuid4().hex[:12]
+    built = []
+
+    def rebuild(**config: object):
+        context = Context(installation=installation, images={"debian-12": docker_engine.image})
+        built.append(build(DockerConfig(host=docker_engine.host, **config), context))
+        place.suppliers, place.machines, place.networks = built[-1], built[-1].machines, built[-1].networks
+        return built[-1]
+
+    def mark(kind: str, maker: str = "") -> Mark:
+        maker = maker or str(uuid.uuid4())
+        return Mark(installation=installation, cluster="c1", cluster_name="demo", kind=kind, maker=maker)
+
+    def template(cpu: float = 1, memory: int = 2**27, arch: str = "", **overrides: object) -> Template:
+        return Template(cpu=cpu, memory=memory, disk=2**30, arch=arch, image="debian-12", overrides=overrides)
+
+    def network(**given: object) -> NetworkSpec:
+        return NetworkSpec(**{"mark": mark("Network"), "name": "demo", **given})
+
+    def launch(
+        count: int = 1, name: str = "box", network: dict[str, str] | None = None, want: Template | None = None, image: str = ""
+    ):
+        from dataclasses import replace
+
+        want = want or template()
+        offer = replace(place.machines.offers(template())[0], **({"image": image} if image else {}))
+        return Launch(
+            mark=mark("Machine"), token="t", template=want, offer=offer, role="plain", network=network or {"network": place.network},
+            members=tuple(Member(name=f"{name}-{i}") for i in range(count)),
+        )  # fmt: skip
+
+    def ps() -> list[dict]:
+        return docker_engine.ps(installation=installation)
+
+    place = SimpleNamespace(
+        engine=docker_engine, installation=installation, rebuild=rebuild, mark=mark, template=template, launch=launch, ps=ps,
+        network_spec=network, network="none",
+    )  # fmt: skip
+    rebuild()
+    yield place
+    for container in ps():
+        docker_engine.remove(container["Id"])
+    for bridge in docker_engine.networks(installation=installation):
+        docker_engine.call("DELETE", f"/networks/{bridge['Id']}", fine=(204, 404))
+    for suppliers in built:
+        suppliers.close()
+
+
+@pytest.fixture
+def settled() -> Callable[..., None]:
+    """Wait for something that the engine does by itself, a short while at most."""
+    import time
+
+    def wait(look: Callable[[], object]) -> None:
+        until = time.monotonic() + 20
+        while not look():
+            assert time.monotonic() < until, "the engine did not come there"
+            time.sleep(0.02)
+
+    return wait
