@@ -17,7 +17,6 @@ NETWORK_FILESYSTEMS = frozenset({
     "9p", "afs", "ceph", "cifs", "davfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "gfs2", "glusterfs",
     "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs",
 })  # fmt: skip
-)
 
 
 class StateDirError(Exception):
