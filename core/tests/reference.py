@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 
@@ -492,7 +492,11 @@ class LoadBalancers:
     def state(self, balancer, members):
         tick = self.client.place.now
         said = {
-            key: ("healthy" if tick > since else "initial") if state == "in" else "unused" if tick >= since + DRAIN else "draining"
+            key: ("healthy" if tick > since else "initial")
+            if state == "in"
+            else "unused"
+            if tick >= since + DRAIN
+            else "draining"
             for key, (state, since) in members.items()
         }
         return LoadBalancerState(
@@ -592,7 +596,7 @@ class Parts:
     networks: type = Networks
     load_balancers: type = LoadBalancers
     volumes: type = Volumes
-    identity: str = ""
+    identity: Callable[[str], str] = str
 
     def build(self, place: Place, context: Context, account: str) -> Suppliers:
         client = self.client(place, context)
@@ -606,7 +610,7 @@ class Parts:
             budgets={"api": (1000.0, 1000.0)},
         )
         return Suppliers(
-            identity=Identity(key=self.identity or account, principal="reference"),
+            identity=Identity(key=self.identity(account), principal="reference"),
             capabilities=capabilities,
             machines=self.machines(client),
             networks=self.networks(client),

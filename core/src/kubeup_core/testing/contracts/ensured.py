@@ -129,7 +129,7 @@ class EnsuredContract(Contract):
         assert state is None or state.ref.id != foreign.ref.id, "another installation's was adopted by its name"
         makers = {s.ref.mark.maker for s in self.snapshot(bench).items}
         assert theirs.mark.maker not in makers, "another installation's is observed as ours"
-        assert self.exactly(bench, theirs, bench.b).ref == foreign.ref
+        assert self.exactly(bench, theirs, bench.b).ref == foreign.ref, "another installation's has changed"
 
     def test_deleting_an_id_under_another_mark_touches_nothing(self, bench: Bench) -> None:
         """A late delete must not hit what has taken the place of its target."""
@@ -150,8 +150,9 @@ class EnsuredContract(Contract):
         self.made(bench, one)
         self.made(bench, two)
         shown = {state.ref.mark.maker for state in self.snapshot(bench, cluster="cluster-2").items}
-        assert shown == {two.mark.maker}
-        assert {state.ref.mark.maker for state in self.snapshot(bench).items} >= {one.mark.maker, two.mark.maker}
+        assert shown == {two.mark.maker}, "the scope of a cluster shows what is not its own, or hides what is"
+        everything = {state.ref.mark.maker for state in self.snapshot(bench).items}
+        assert everything >= {one.mark.maker, two.mark.maker}, "the scope of the installation lacks a cluster"
 
     def test_observe_returns_every_page(self, bench: Bench) -> None:
         """What is on the second page exists, too, and costs as much."""
@@ -160,7 +161,7 @@ class EnsuredContract(Contract):
         for want in wishes:
             self.made(bench, want)
         seen = {state.ref.mark.maker for state in self.snapshot(bench).items}
-        assert seen >= {want.mark.maker for want in wishes}
+        assert seen >= {want.mark.maker for want in wishes}, f"{len(seen)} are observed, {len(wishes)} were made"
 
     def test_what_did_not_answer_is_unreachable(self, bench: Bench) -> None:
         """An empty list would prove that nothing is left to delete."""

@@ -51,6 +51,7 @@ class LoadBalancerContract(EnsuredContract):
         assert given, "a running load balancer has no address"
         changed = replace(want, listeners=(*want.listeners, Listener(port=443, target=443)), members=want.members[:1])
         given += [self.made(bench, changed).addresses, self.exactly(bench, changed).addresses]
+        given.append(self.ensure(bench, changed).addresses)
         assert len(set(given)) == 1, f"the addresses changed: {given}"
 
     def test_members_get_traffic(self, bench: Bench) -> None:

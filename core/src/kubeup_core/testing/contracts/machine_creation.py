@@ -55,7 +55,7 @@ class MachineCreation(Contract):
             results = bench.submit(changed)
         except SupplierError as error:
             raise AssertionError(f"changed parameters under a known token raise {error!r}") from error
-        assert [result.id for result in results] == ids
+        assert [result.id for result in results] == ids, f"changed parameters gave {list(results)}, the machines are {ids}"
         bench.exactly(launch)
 
     def test_a_dead_member_is_not_replaced(self, bench: Bench) -> None:
@@ -74,7 +74,8 @@ class MachineCreation(Contract):
         if not living:
             not_offered("launches of more than one member (Capabilities.batch_limit)")
         for results in (bench.submit(launch), bench.patiently(lambda: bench.a.machines.lookup(launch), "lookup")):
-            assert {i: r.id for i, r in enumerate(results) if r.outcome == Outcome.MADE} == living
+            made = {i: r.id for i, r in enumerate(results) if r.outcome == Outcome.MADE}
+            assert made == living, f"one member is dead, and MADE are {made}; living are {living}"
 
     def test_results_come_one_per_member_in_order(self, bench: Bench) -> None:
         """The core has nothing but the position to tell the members apart."""

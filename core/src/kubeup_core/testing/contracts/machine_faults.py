@@ -267,20 +267,22 @@ def _said(bench: Bench, launch: Launch) -> tuple[Result, ...] | BaseException:
 
 
 def _honest(bench: Bench, launch: Launch, said: tuple[Result, ...] | BaseException) -> None:
-    """What launch said agrees with what is there in the end: a refusal made nothing, MADE made one, all else claims nothing."""
+    """What launch said agrees with what is there in the end: a refusal left nothing, MADE made one, all else claims nothing."""
     results = said if isinstance(said, tuple) else ()
     claimed = {i: r.id for i, r in enumerate(results) if r.outcome == Outcome.MADE}
     denied = {i for i, r in enumerate(results) if r.outcome in (Outcome.REFUSED, Outcome.ABSENT)}
     if isinstance(said, SupplierError) and not isinstance(said, Unknown):
         denied = set(range(len(launch.members)))
     for _ in range(bench.rig.settle_steps + 1):
-        there = {s.ref.mark.index: s.ref.id for s in bench.states(launch) if s.phase not in (Phase.FAILED, Phase.GONE)}
-        wrong = sorted(denied & set(there))
-        assert not wrong, f"launch said {said!r}, so members {wrong} were not made, but they are there"
+        seen = bench.snapshot()
+        refs = [s.ref for s in seen.items if s.phase not in (Phase.FAILED, Phase.GONE)] + list(seen.strays)
+        there = {ref.mark.index: ref.id for ref in refs if ref.mark.maker == launch.mark.maker}
+        wrong = {i: id for i, id in there.items() if i in denied}
+        assert not wrong, f"launch said {said!r}, so of members {sorted(wrong)} nothing was made, but there is {wrong}"
         bench.rig.advance()
-    there = {s.ref.mark.index: s.ref.id for s in bench.states(launch)}
-    lies = {i: id for i, id in claimed.items() if there.get(i) != id}
-    assert not lies, f"launch said MADE of {lies}, but observe shows {there}"
+    made = {s.ref.mark.index: s.ref.id for s in bench.states(launch)}
+    lies = {i: id for i, id in claimed.items() if made.get(i) != id}
+    assert not lies, f"launch said MADE of {lies}, but observe shows {made}"
 
 
 def _conclude_nothing(bench: Bench, known: Sequence[MachineState], *, several: bool) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...supplier import Launch, MachineState, Phase, Ref
+from ...errors import NotFound
+from ...supplier import Launch, MachineState, Phase, Ref, Scope
 from .base import Contract
 from .bench import Bench, Lives, offered
 
@@ -61,8 +62,10 @@ class MachineObservation(Contract):
         one, two = bench.launch(1, cluster="cluster-1"), bench.launch(1, cluster="cluster-2")
         bench.run(one)
         bench.run(two)
-        assert {s.ref.mark.maker for s in bench.snapshot(cluster="cluster-2").items} == {two.mark.maker}
-        assert {s.ref.mark.maker for s in bench.snapshot().items} >= {one.mark.maker, two.mark.maker}
+        shown = {s.ref.mark.cluster for s in bench.snapshot(cluster="cluster-2").items}
+        assert shown == {"cluster-2"}, f"the scope of cluster-2 shows machines of {shown}"
+        everything = {s.ref.mark.maker for s in bench.snapshot().items}
+        assert everything >= {one.mark.maker, two.mark.maker}, "the scope of the installation lacks a cluster"
 
     def test_machines_of_another_installation_are_not_observed(self, bench: Bench) -> None:
         """Two laptops on one account: what the other one made looks like an orphan to a supplier that shows it."""
@@ -70,8 +73,9 @@ class MachineObservation(Contract):
         bench.run(theirs, bench.b)
         ours = bench.launch(1)
         bench.run(ours)
-        assert {s.ref.mark.maker for s in bench.snapshot().items} == {ours.mark.maker}
-        assert {s.ref.mark.maker for s in bench.snapshot(bench.b).items} == {theirs.mark.maker}
+        for suppliers, launch in ((bench.a, ours), (bench.b, theirs)):
+            shown = {s.ref.mark.maker for s in bench.snapshot(suppliers).items}
+            assert shown == {launch.mark.maker}, f"machines of launches {shown} are shown, ours is {launch.mark.maker}"
 
     def test_what_is_in_doubt_is_looked_up_by_id(self, bench: Bench) -> None:
         """EC2's listing may hide a new machine for minutes; a look-up by id finds it. Without it there will be two."""
@@ -87,7 +91,11 @@ class MachineObservation(Contract):
         ours, theirs = bench.launch(1), bench.launch(1, suppliers=bench.b)
         state, foreign = bench.run(ours)[0], bench.run(theirs, bench.b)[0]
         doubt = (Ref(id=f"{state.ref.id}0", mark=state.ref.mark), Ref(id=foreign.ref.id, mark=state.ref.mark))
-        assert [s.ref for s in bench.snapshot(doubt=doubt).items] == [state.ref]
+        try:
+            shown = [s.ref for s in bench.a.machines.observe(Scope(installation=bench.installations[0], doubt=doubt)).items]
+        except NotFound as error:
+            raise AssertionError(f"observe raises {error!r} for a doubt about what is not there") from error
+        assert shown == [state.ref], f"observe shows {shown}, ours is {state.ref}"
 
     def test_phases_do_not_go_backwards(self, bench: Bench) -> None:
         """A machine that was RUNNING and is PENDING again would be waited for, for ever."""
@@ -122,8 +130,9 @@ class MachineObservation(Contract):
         later = bench.states(launch)[0]
         bench.restart()
         after = bench.states(launch)[0]
-        assert dict(first.facts) == dict(later.facts) == dict(after.facts)
-        assert first.ref == later.ref == after.ref
+        facts = [dict(first.facts), dict(later.facts), dict(after.facts)]
+        assert facts[0] == facts[1] == facts[2], f"the facts of an unchanged machine differ: {facts}"
+        assert first.ref == later.ref == after.ref, "the id or the mark of an unchanged machine differs"
 
     def test_user_data_does_not_come_back(self, bench: Bench) -> None:
         """User-data holds a join token. States are stored and shown."""
@@ -136,13 +145,14 @@ class MachineObservation(Contract):
         """An identity that changes freezes the Provider."""
         before = bench.a.identity
         assert before.key, "identity.key is empty"
-        assert bench.restart().identity.key == before.key
+        after = bench.restart().identity
+        assert after.key == before.key, f"identity.key was {before.key}, after a restart it is {after.key}"
 
     def test_another_account_has_another_identity(self, bench: Bench) -> None:
         """An honest "nothing here" from the wrong account would make every machine a second time."""
         elsewhere = offered(bench.rig.elsewhere, "another account (Rig.elsewhere)")
         other = elsewhere(bench.context())
         try:
-            assert other.identity.key != bench.a.identity.key
+            assert other.identity.key != bench.a.identity.key, f"identity.key is {other.identity.key} at both accounts"
         finally:
             other.close()

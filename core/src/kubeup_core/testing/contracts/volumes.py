@@ -67,7 +67,7 @@ class VolumeContract(EnsuredContract):
         kept = replace(want, mark=replace(want.mark, keep=True))
         self.made(bench, kept)
         state = self.exactly(bench, kept)
-        assert state.ref.id == made.ref.id
+        assert state.ref.id == made.ref.id, "a changed mark.keep made another volume"
         assert state.ref.mark.keep, "ensure did not update mark.keep"
 
     def test_deleting_a_machine_spares_its_volumes(self, bench: Bench) -> None:
@@ -86,7 +86,7 @@ class VolumeContract(EnsuredContract):
         want = self.wish(bench)
         volume, machine = self._attached(bench, want)
         bench.patiently(lambda: volumes.attach(volume, machine.ref), "attach, again")
-        assert self.exactly(bench, want).attached == (machine.ref.id,)
+        self._is_attached_to(bench, want, machine.ref)
         for _ in range(2):
             bench.patiently(lambda: volumes.detach(volume, machine.ref), "detach")
             bench.until(lambda: not self.exactly(bench, want).attached, "the volume is detached")
@@ -104,7 +104,7 @@ class VolumeContract(EnsuredContract):
             pass
         else:
             raise AssertionError("a volume that is attached elsewhere can be attached again; wanted Taken")
-        assert self.exactly(bench, want).attached == (machine.ref.id,)
+        self._is_attached_to(bench, want, machine.ref)
 
     def test_the_limit_of_a_machine_is_no_capacity(self, bench: Bench) -> None:
         """The core then avoids that machine; any other error would be retried for ever."""
@@ -133,7 +133,7 @@ class VolumeContract(EnsuredContract):
         else:
             raise AssertionError("an attached volume can be deleted; wanted Blocked")
         bench.settle()
-        assert self.exactly(bench, want).attached == (machine.ref.id,)
+        self._is_attached_to(bench, want, machine.ref)
 
     def test_attaching_under_another_mark_is_not_found(self, bench: Bench) -> None:
         """Both refs carry their marks; either may be stale."""
@@ -144,11 +144,11 @@ class VolumeContract(EnsuredContract):
         machine = state.ref
         for stale in ((unmarked(volume), machine), (volume, unmarked(machine))):
             self._not_found("attach", volumes.attach, *stale)
-        assert not self.exactly(bench, want).attached
+        assert not self.exactly(bench, want).attached, "attached under a mark that is not there"
         self._attach(bench, want, state)
         self._not_found("detach", volumes.detach, unmarked(volume), machine)
         bench.settle()
-        assert self.exactly(bench, want).attached == (machine.id,)
+        self._is_attached_to(bench, want, machine)
 
     def test_attach_and_detach_do_not_wait(self, bench: Bench) -> None:
         """A detach may hang for ever on a mounted volume."""
@@ -189,6 +189,10 @@ class VolumeContract(EnsuredContract):
         bench.patiently(lambda: self.supplier(bench.a).attach(volume, machine.ref), "attach")
         bench.until(lambda: self.exactly(bench, want).attached == (machine.ref.id,), "the volume is attached")
         return volume
+
+    def _is_attached_to(self, bench: Bench, want: VolumeSpec, machine: Ref) -> None:
+        attached = self.exactly(bench, want).attached
+        assert attached == (machine.id,), f"the volume is attached to {attached}, wanted {machine.id} alone"
 
     def _running(self, bench: Bench, machine: MachineState) -> MachineState | None:
         seen = bench.snapshot().items
