@@ -1,9 +1,8 @@
-"""Which provider types this installation has: discovery, the registry, and what is wrong with a plugin that is off.
+"""Discovery of plugins: each comes by an entry point of the group `kubeup`, ours too, or as a file (`--plugin ./mine.py`).
 
-Called once per process by the server and by the commands that need plugins. Every plugin, ours too, comes by an entry point of
-the group `kubeup` or as a file (`--plugin ./mine.py`); there is no default list. Discovery never raises: a plugin that cannot be
-used is switched off and recorded as a BrokenPlugin, so that one bad package stops neither the healer nor a delete. The hooks
-are in `hookspecs.py`, the rules for models in `plugin_config.py`, the tracing in `trace.py`.
+`discover` is called once per process by the server and by the commands that need plugins, and gives a `Plugins` registry
+(`provider_types.py`). It never raises: a plugin that cannot be used is switched off and recorded as a BrokenPlugin, so that one bad
+package stops neither the healer nor a delete. There is no default list. The hooks themselves are in `hookspecs.py`.
 """
 
 from __future__ import annotations
@@ -12,22 +11,31 @@ import difflib
 import importlib.util
 import os
 import re
-import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 
 import pluggy
-from pydantic import BaseModel
 
 from . import hookspecs
 from .hookspecs import PROJECT, Build, ModelClass
-from .plugin_config import model_faults, secret_refs, validate
-from .supplier import CONTRACT, Capabilities, Context, Problem, Suppliers
-from .trace import traced, tracing
+from .plugin_config import model_faults, secret_refs
+from .provider_types import (
+    LABEL,
+    BadBuild,
+    BrokenPlugin,
+    InvalidConfig,
+    NotInstalled,
+    PluginError,
+    Plugins,
+    ProviderType,
+    SwitchedOff,
+    install_line,
+)
+from .supplier import CONTRACT
 
 __all__ = [
     "BadBuild",
@@ -39,131 +47,10 @@ __all__ = [
     "ProviderType",
     "SwitchedOff",
     "discover",
+    "install_line",
     "load_file",
     "secret_refs",
 ]
-
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_METHODS = {
-    "machines": ("check", "offers", "launch", "lookup", "observe", "delete", "execute", "console", "reboot"),
-    "networks": ("ensure", "observe", "delete"),
-    "load_balancers": ("ensure", "observe", "delete"),
-    "volumes": ("ensure", "attach", "detach", "observe", "delete"),
-}
-
-
-class PluginError(Exception):
-    """Base of what a look-up or a build may raise: `message` says what is wrong, `remedy` what to do now."""
-
-    def __init__(self, message: str, remedy: str = "") -> None:
-        super().__init__(f"{message}; {remedy}" if remedy else message)
-        self.message = message
-        self.remedy = remedy
-
-
-class NotInstalled(PluginError):
-    """No plugin offers this type; the remedy is the install line for this interpreter, or the nearest installed type."""
-
-
-class SwitchedOff(NotInstalled):
-    """A plugin for this type is installed but broken; the message has the reason."""
-
-
-class InvalidConfig(PluginError):
-    """A config or overrides that the plugin's model refuses. `problems`: each with its path from the object's root."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        first = problems[0]
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        super().__init__(f"{first.path}: {first.message}{more}", first.remedy)
-        self.problems = tuple(problems)
-
-
-class BadBuild(PluginError):
-    """build() returned what is not Suppliers, or Suppliers with parts missing. The plugin's author has to act."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BrokenPlugin:
-    """A plugin that is off. `name` is its entry point's, or the file's path; `reason` and `remedy` are for people."""
-
-    distribution: str
-    version: str
-    name: str
-    reason: str
-    remedy: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProviderType:
-    """One registered type of provider, and who brought it."""
-
-    type: str
-    config: ModelClass
-    overrides: ModelClass
-    build: Build
-    distribution: str
-    version: str
-    contract: int
-
-    @property
-    def source(self) -> str:
-        """The distribution and its version, for messages."""
-        return f"{self.distribution} {self.version}".strip()
-
-    def make(self, config: BaseModel, context: Context) -> Suppliers:
-        """build(), checked, and traced when KUBEUP_TRACE=1. Raises BadBuild, and whatever build itself raises."""
-        suppliers: object = self.build(config, context)
-        faults = _build_faults(suppliers)
-        if faults or not isinstance(suppliers, Suppliers):
-            raise BadBuild(
-                f"the plugin for {self.type} ({self.source}) returned what cannot be used: {'; '.join(faults)}",
-                f"tell its author, or install another version of {self.distribution}",
-            )
-        return traced(suppliers, self.type, tuple(context.secrets.values())) if tracing() else suppliers
-
-
-@dataclass(frozen=True)
-class Plugins:
-    """The registry: what is installed, and what is installed but off."""
-
-    providers: Mapping[str, ProviderType] = field(default_factory=dict)
-    broken: tuple[BrokenPlugin, ...] = ()
-
-    def find(self, type: str) -> ProviderType:
-        """Raises SwitchedOff or NotInstalled."""
-        if type in self.providers:
-            return self.providers[type]
-        for plugin in self.broken:
-            if type in (plugin.name, plugin.distribution.removeprefix(f"{PROJECT}-")):
-                raise SwitchedOff(f"the plugin for {type} ({_source(plugin)}) is off: {plugin.reason}", plugin.remedy)
-        installed = ", ".join(sorted(self.providers)) or "none"
-        raise NotInstalled(f"no provider type {type!r} is installed (installed: {installed})", self._remedy(type))
-
-    def config(self, type: str, value: Mapping[str, object]) -> BaseModel:
-        """`Provider.spec.config` as the plugin's model. Raises InvalidConfig with paths `spec.config...`, and what find raises."""
-        return _checked(self.find(type).config, value, "spec.config")
-
-    def overrides(self, type: str, value: Mapping[str, object], path: str = "") -> BaseModel:
-        """`overrides.<type>` as the plugin's model. Raises InvalidConfig with paths `spec.overrides.<type>...` (or under `path`)."""
-        return _checked(self.find(type).overrides, value, path or f"spec.overrides.{type}")
-
-    def implicit(self) -> tuple[str, ...]:
-        """The types whose config needs no field: each has a Provider of its own name without anybody writing one."""
-        return tuple(name for name, p in sorted(self.providers.items()) if isinstance(validate(p.config, {}, ""), p.config))
-
-    def _remedy(self, type: str) -> str:
-        near = difflib.get_close_matches(type, list(self.providers), n=1, cutoff=0.7)
-        if near:
-            return f"did you mean {near[0]}?"
-        if not _LABEL.fullmatch(type):
-            return "write the type of an installed provider"
-        return f"install it: {install_line(f'{PROJECT}-{type}')}"
-
-
-def install_line(distribution: str) -> str:
-    """The command that installs a distribution for this very interpreter."""
-    return f"{shlex.quote(sys.executable)} -m pip install {shlex.quote(distribution)}"
 
 
 def discover(files: Iterable[str | os.PathLike[str]] = (), found: Iterable[EntryPoint] | None = None) -> Plugins:
@@ -269,7 +156,7 @@ class _Register:
 
     def provider(self, *, type: str, config: ModelClass, overrides: ModelClass, build: Build) -> None:
         blame = _blame(self.candidate)
-        if not _LABEL.fullmatch(str(type)):
+        if not LABEL.fullmatch(str(type)):
             raise _Fault(f"the type {type!r} is not a DNS label (a-z, 0-9 and -)", blame)
         if type in self.types:
             raise _Fault(f"it registers {type} twice", blame)
@@ -346,37 +233,6 @@ def _unmarked(module: object) -> str:
     hooks = [name for name in dir(module) if name.startswith(f"{PROJECT}_register") and callable(getattr(module, name))]
     marked = [name for name in hooks if hasattr(getattr(module, name), f"{PROJECT}_impl")]
     return f"put @kubeup_core.hookimpl above {hooks[0]}" if hooks and not marked else ""
-
-
-def _build_faults(suppliers: object) -> list[str]:
-    if not isinstance(suppliers, Suppliers):
-        return [f"build gave {type(suppliers).__name__}, not Suppliers"]
-    parts: dict[str, object] = vars(suppliers)
-    faults = []
-    if not getattr(parts["identity"], "key", ""):
-        faults.append("identity has no key")
-    if not isinstance(parts["capabilities"], Capabilities):
-        faults.append("capabilities is not a Capabilities")
-    for part, methods in _METHODS.items():
-        supplier = parts[part]
-        if supplier is None and part != "machines":
-            continue
-        missing = [method for method in methods if not callable(getattr(supplier, method, None))]
-        if missing:
-            faults.append(f"{part} lacks {', '.join(missing)}")
-    faults += [f"{part} is not callable" for part in ("probe", "close") if not callable(parts[part])]
-    return faults
-
-
-def _checked(model: type[BaseModel], value: Mapping[str, object], path: str) -> BaseModel:
-    result = validate(model, value, path)
-    if isinstance(result, tuple):
-        raise InvalidConfig(result)
-    return result
-
-
-def _source(plugin: BrokenPlugin) -> str:
-    return f"{plugin.distribution} {plugin.version}".strip()
 
 
 def _said(error: BaseException) -> str:
