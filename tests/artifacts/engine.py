@@ -1,7 +1,7 @@
 """The Docker engine of the tests: the one that answers already, else one that is started here.
 
 Used by the fixture `docker_engine` (fixtures.py). The engine started here keeps to itself: its own socket, data, state and pid
-file under one temporary folder, its own empty configuration, no default bridge, no change to the host's packet filter. Test
+file under one temporary folder, its own empty configuration, no default bridge; one rule in the host's packet filter. Test
 processes, and test runs, of one user share it: each holds a shared lock while it uses the engine, and whoever can
 get the exclusive lock at its end was the last and stops it. Locks die with their process, so a killed run leaves an
 engine that the next run takes over. Speaks HTTP to the socket itself: no SDK, no docker command.
@@ -144,6 +144,7 @@ def start(folder: Path, host: str) -> None:
         daemon = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", start_new_session=True
         )
+    filter_rule("-I")
     until = time.monotonic() + START_SECONDS
     while not pings(host):
         if daemon.poll() is not None or time.monotonic() > until:
@@ -154,6 +155,16 @@ def start(folder: Path, host: str) -> None:
         time.sleep(0.05)
     global _daemon
     _daemon = daemon
+
+
+def filter_rule(action: str) -> None:
+    """Insert (-I) or delete (-D) the rule that lets containers on one bridge talk: an engine that ran before, and filtered,
+    leaves a policy behind that drops what bridges forward."""
+    rule = ["FORWARD", "-i", "br-+", "-o", "br-+", "-m", "comment", "--comment", "kubeup-tests", "-j", "ACCEPT"]
+    iptables = [find("iptables") or "iptables", "-w"]
+    there = subprocess.run([*iptables, "-C", *rule], capture_output=True).returncode == 0
+    if there == (action == "-D"):
+        subprocess.run([*iptables, action, *rule], capture_output=True)
 
 
 _daemon: subprocess.Popen[bytes] | None = None
@@ -176,6 +187,7 @@ def stop(folder: Path) -> None:
             if _daemon is not None:
                 _daemon.poll()
             time.sleep(0.05)
+    filter_rule("-D")
     clean(folder)
 
 

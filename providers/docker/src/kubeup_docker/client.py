@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -208,6 +209,7 @@ class Engine:
                 remedy="use unix:// or tcp://; from an engine behind ssh, forward its socket with ssh -L",
             )
         with self._request():
+            _knock(self.url)
             self._api = docker.APIClient(base_url=self.url, version="auto", timeout=TIMEOUT)
 
     def close(self) -> None:
@@ -353,6 +355,14 @@ class Engine:
             raise
         except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise decide(error, self.url) from error
+
+
+def _knock(url: str) -> None:
+    """Raises the system's error when nobody listens at a local socket. The SDK would leave its own socket open then."""
+    if url.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(TIMEOUT)
+            probe.connect(url.removeprefix("unix://"))
 
 
 def default_host() -> str:
