@@ -59,7 +59,9 @@ def login(state: State) -> Login:
     except FileNotFoundError:
         raise CommandError(f"no server has run on {state.path} yet", "kubeup up -f FILE starts one", NO_SERVER) from None
     except (KeyError, IndexError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise CommandError(f"{state.kubeconfig} is not a kubeconfig: {error!r}", "kubeup restart writes it anew", NO_SERVER) from error
+        raise CommandError(
+            f"{state.kubeconfig} is not a kubeconfig: {error!r}", "kubeup restart writes it anew", NO_SERVER
+        ) from error
 
 
 class Api:
@@ -93,7 +95,9 @@ class Api:
             )
         except httpx.HTTPError as error:
             raise CommandError(
-                f"the server at {self._to.server} does not answer ({type(error).__name__})", "kubeup status; kubeup restart", NO_SERVER
+                f"the server at {self._to.server} does not answer ({type(error).__name__})",
+                "kubeup status; kubeup restart",
+                NO_SERVER,
             ) from error
         try:
             value: Object = orjson.loads(answer.content)
@@ -135,7 +139,9 @@ class Api:
         kind = kind_of(obj)
         meta = obj["metadata"]
         before = self.find(kind, meta["name"], meta.get("namespace", ""))
-        params = {"fieldManager": MANAGER, "force": "true", "fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
+        params = {"fieldManager": MANAGER, "force": "true", "fieldValidation": "Strict"} | (
+            {"dryRun": "All"} if dry_run else {}
+        )
         where = path(kind, meta.get("namespace", ""), meta["name"])
         after = self.request("PATCH", where, params=params, body=obj, kind=APPLY)
         if before is None:

@@ -36,10 +36,9 @@ def fingerprint() -> str:
 def running(state: State) -> int | None:
     """The pid of the server that owns this state directory now, or None."""
     server = state.server()
-    if server is None or server.get("stopped"):
+    if server is None or server.get("stopped") or not server.get("ready") or not _is(server):
         return None
-    pid = int(server.get("pid", 0))
-    return pid if _holds(pid, state) else None
+    return int(server["pid"])
 
 
 def ensure(state: State, plugins: tuple[str, ...] = (), say: Callable[[str], None] = lambda _: None) -> int:
@@ -88,12 +87,13 @@ def start(state: State, plugins: tuple[str, ...] = ()) -> int:
 def stop(state: State) -> bool:
     """Ask it to stop and wait until it has. False when none runs."""
     pid = running(state)
-    if pid is None:
+    server = state.server()
+    if pid is None or server is None:
         return False
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
     while time.monotonic() < deadline:
-        if not _holds(pid, state):
+        if not _is(server):
             return True
         time.sleep(0.02)
     raise CommandError(
@@ -102,35 +102,12 @@ def stop(state: State) -> bool:
     )
 
 
-def _holds(pid: int, state: State) -> bool:
-    """Whether that process lives and is a server of this state directory; a pid may have been given to another one."""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return _alive(pid) if not Path("/proc").is_dir() else False
-    return b"serve" in command or (b"kubeup" in b" ".join(command) and _locked(state))
+def _is(server: dict[str, object]) -> bool:
+    """Whether the process that wrote server.json still lives; a pid alone may have been given to another one."""
+    from kubeup_core.statedir import born
 
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
-
-
-def _locked(state: State) -> bool:
-    import fcntl
-
-    try:
-        with (state.path / "lock").open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            return False
-    except OSError:
-        return False
+    pid = int(str(server.get("pid") or 0))
+    return pid > 0 and born(pid) == server.get("born")
 
 
 def _last_words(log: Path, at: int) -> str:

@@ -1,13 +1,13 @@
 """What a command ends with when it does not end well: one line, a remedy, and an exit code that scripts can rely on.
 
-    0    it did what it says
-    1    something failed that no other code names
-    2    the command line itself is wrong
-    3    the input is wrong: a file, a field, a reference; nothing was changed
-    4    not reached in the time given; the server goes on trying
-    5    no server answers
-    6    the API refused: protected, in conflict, not found
-    130  interrupted; what was applied stays
+0    it did what it says
+1    something failed that no other code names
+2    the command line itself is wrong
+3    the input is wrong: a file, a field, a reference; nothing was changed
+4    not reached in the time given; the server goes on trying
+5    no server answers
+6    the API refused: protected, in conflict, not found
+130  interrupted; what was applied stays
 """
 
 from __future__ import annotations

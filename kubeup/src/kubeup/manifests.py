@@ -44,7 +44,7 @@ class Document:
     def where(self, path: str = "") -> str:
         """`file:line` of a field, or of the nearest field above it that is written down."""
         while path and path not in self.lines:
-            path = path.rpartition(".")[0] if "." in path else path.rpartition("[")[0]
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return f"{self.source}:{self.lines.get(path, self.line)}"
 
 
@@ -149,7 +149,9 @@ def _read(source: str, stdin: Any) -> Iterator[tuple[str, str]]:
     elif source.startswith("https://"):
         yield source, _decode(_fetch(source), source)
     elif source.startswith("http://"):
-        raise BadInput([f"{source}: refused, because plain http can be changed on its way"], "use https, or download and check it")
+        raise BadInput(
+            [f"{source}: refused, because plain http can be changed on its way"], "use https, or download and check it"
+        )
     else:
         yield from _read_path(Path(source))
 

@@ -132,7 +132,10 @@ def _references(api: Api, obj: Object) -> Iterator[tuple[str, list[Object]]]:
             yield "providers", _found(api, "Provider", [spec.get("provider")])
             for kind in ("NodePool", "LoadBalancer", "Volume"):
                 yield kind_named(kind).plural, _of_cluster(api, kind, obj["metadata"]["name"], namespace)
-            yield "machines", [m for m in _of_cluster(api, "Machine", obj["metadata"]["name"], namespace) if not m["spec"].get("pool")]
+            yield (
+                "machines",
+                [m for m in _of_cluster(api, "Machine", obj["metadata"]["name"], namespace) if not m["spec"].get("pool")],
+            )
         case "NodePool":
             offers = [o.get("provider") for o in spec.get("offers") or ()]
             yield "providers", _found(api, "Provider", offers or [spec.get("provider")])
@@ -147,7 +150,10 @@ def _references(api: Api, obj: Object) -> Iterator[tuple[str, list[Object]]]:
         case "Launch":
             yield "providers", _found(api, "Provider", [spec.get("provider")])
         case "LoadBalancer":
-            yield "machines", _found(api, "Machine", [m["machine"] for m in (obj.get("status") or {}).get("members") or ()], namespace)
+            yield (
+                "machines",
+                _found(api, "Machine", [m["machine"] for m in (obj.get("status") or {}).get("members") or ()], namespace),
+            )
             yield "providers", _found(api, "Provider", [(obj.get("status") or {}).get("provider"), spec.get("provider")])
         case "Volume":
             yield "machines", _found(api, "Machine", [(spec.get("attach") or {}).get("machine")], namespace)

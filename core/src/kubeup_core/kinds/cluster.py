@@ -22,6 +22,8 @@ def _version_text(value: Any) -> Any:
 
 def _cidr(value: str) -> str:
     try:
+        if "/" not in value:
+            raise ValueError("the length of the prefix is missing")
         ipaddress.ip_network(value)
     except ValueError as error:
         raise ValueError(f"{value!r} is not a network in CIDR form, such as 10.244.0.0/16: {error}") from None
@@ -161,6 +163,9 @@ class ClusterStatus(Status):
     endpoint: EndpointStatus | None = None
     version: str | None = None
     resolved: Resolved | None = None
+    providers: list[str] = Field(
+        default_factory=list, description="Providers at which anything of it may be: searched for leftovers before it goes"
+    )
     networks: list[NetworkRecord] = Field(default_factory=list)
     machines: Counts = Field(default_factory=Counts)
     control_plane: ControlPlaneStatus | None = None

@@ -64,4 +64,6 @@ def wait_until_gone(api: Api, keys: list[tuple[str, str, str]], seconds: float) 
 
     done, picture = follow.follow(lambda: follow.look(api, keys), lambda p: not left(p), draw, seconds)
     if not done:
-        raise CommandError("still there: " + "; ".join(left(picture)), "the server goes on; kubeup why NAME says what it waits for", TIMED_OUT)
+        raise CommandError(
+            "still there: " + "; ".join(left(picture)), "the server goes on; kubeup why NAME says what it waits for", TIMED_OUT
+        )

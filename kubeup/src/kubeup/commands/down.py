@@ -24,7 +24,9 @@ KINDS = ("LoadBalancer", "NodePool", "Machine", "Volume", "Cluster", "Provider")
 
 
 @click.command("down")
-@click.option("-f", "--filename", "files", multiple=True, metavar="FILE", help="Only what these files declare; else everything.")
+@click.option(
+    "-f", "--filename", "files", multiple=True, metavar="FILE", help="Only what these files declare; else everything."
+)
 @namespace_option
 @plugin_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -33,7 +35,14 @@ KINDS = ("LoadBalancer", "NodePool", "Machine", "Volume", "Cluster", "Provider")
 @click.option("--timeout", default="15m", show_default=True, help="How long to wait for the proof.")
 @click.pass_obj
 def command(
-    state: State, files: tuple[str, ...], namespace: str, plugins: tuple[str, ...], yes: bool, volumes: bool, once: bool, timeout: str
+    state: State,
+    files: tuple[str, ...],
+    namespace: str,
+    plugins: tuple[str, ...],
+    yes: bool,
+    volumes: bool,
+    once: bool,
+    timeout: str,
 ) -> None:
     """Take it all away again, and prove that nothing is left.
 
@@ -52,7 +61,9 @@ def command(
             keep = _ask(doomed, yes, volumes, interactive=sys.stdin.isatty() and not once)
             keys = _delete(api, [o for o in doomed if o not in keep], keep)
             wait_until_gone(api, keys, seconds)
-            click.echo(f"gone: {plural(len(keys), 'object')}, and a complete listing at each provider shows that nothing of them is left")
+            click.echo(
+                f"gone: {plural(len(keys), 'object')}, and a complete listing at each provider shows that nothing of them is left"
+            )
             for o in keep:
                 click.echo(_kept(o))
         idle = _idle(api)
@@ -86,7 +97,9 @@ def listing(doomed: list[Object]) -> str:
         rows.append([obj["kind"], obj["metadata"]["name"], _where(obj), f"{float(price):.3f}/h" if price else ""])
     shown = rows if len(rows) <= 40 else [*rows[:40], [f"... and {len(rows) - 40} more", "", "", ""]]
     text = f"This goes:\n{table(['Kind', 'Name', 'Where', 'Price'], shown)}"
-    return text + (f"\n{plural(len(doomed), 'object')}, {total:.2f} per hour" if total else f"\n{plural(len(doomed), 'object')}")
+    return text + (
+        f"\n{plural(len(doomed), 'object')}, {total:.2f} per hour" if total else f"\n{plural(len(doomed), 'object')}"
+    )
 
 
 def _refuse_protected(doomed: list[Object]) -> None:
@@ -94,7 +107,7 @@ def _refuse_protected(doomed: list[Object]) -> None:
     if protected:
         names = ", ".join(f"{o['kind'].lower()}/{o['metadata']['name']}" for o in protected)
         first = protected[0]
-        patch = f"kubectl patch {first['kind'].lower()} {first['metadata']['name']} --type=merge -p '{{\"spec\":{{\"protect\":false}}}}'"
+        patch = f'kubectl patch {first["kind"].lower()} {first["metadata"]["name"]} --type=merge -p \'{{"spec":{{"protect":false}}}}\''
         raise CommandError(f"protected: {names}; nothing was deleted", patch, REFUSED)
 
 

@@ -63,7 +63,9 @@ def command(provider: str, name: str, output: Path | None, replicas: int, plugin
     from kubeup_core.objects import is_dns_label
 
     if not is_dns_label(name) or len(name) > 40:
-        raise CommandError(f"{name!r} cannot be a name", "use at most 40 of a-z, 0-9 and '-', starting with a letter", BAD_INPUT)
+        raise CommandError(
+            f"{name!r} cannot be a name", "use at most 40 of a-z, 0-9 and '-', starting with a letter", BAD_INPUT
+        )
     text = render(provider, name, replicas, str(output or "cluster.yaml"), plugins)
     if output is None:
         click.echo(text, nl=False)

@@ -61,7 +61,9 @@ def merge_into(file: Path, ours: dict[str, Any], owner: str, use: bool) -> Path 
             config = yaml.safe_load(text) or {}
             assert isinstance(config, dict)
         except (yaml.YAMLError, AssertionError):
-            raise CommandError(f"{file} is not a kubeconfig", "repair it, or point KUBECONFIG to another file", BAD_INPUT) from None
+            raise CommandError(
+                f"{file} is not a kubeconfig", "repair it, or point KUBECONFIG to another file", BAD_INPUT
+            ) from None
         for plural, singular in (("clusters", "cluster"), ("users", "user"), ("contexts", "context")):
             _put(config, plural, singular, ours[plural][0], owner, file)
         config.setdefault("apiVersion", "v1")
@@ -104,7 +106,9 @@ def _kubectl_lock(file: Path) -> Iterator[None]:
     try:
         os.close(os.open(lock, os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        raise CommandError(f"{lock} exists: kubectl is writing, or was killed while it did", f"try again; else rm {lock}") from None
+        raise CommandError(
+            f"{lock} exists: kubectl is writing, or was killed while it did", f"try again; else rm {lock}"
+        ) from None
     try:
         yield
     finally:

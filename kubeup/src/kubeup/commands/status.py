@@ -78,11 +78,16 @@ def gather(api: Api) -> Object:
 
 
 def screen(state: State, facts: Object, server: Object) -> str:
-    lines = [f"server: running, pid {server.get('pid')}, version {server.get('version')}, since {age(server.get('started'))}   {state.path}"]
+    lines = [
+        f"server: running, pid {server.get('pid')}, version {server.get('version')}, since {age(server.get('started'))}   {state.path}"
+    ]
     if facts["paused"]:
         lines.append(f"PAUSED: {facts['installation']}")
-        lines.append("  → kubectl patch installation kubeup --type=merge -p '{\"spec\":{\"paused\":false}}'")
-    rows = [[o["kind"], o["name"], "yes" if o["ready"] else "no", o["about"], o["message"]] for o in facts["providers"] + facts["objects"]]
+        lines.append('  → kubectl patch installation kubeup --type=merge -p \'{"spec":{"paused":false}}\'')
+    rows = [
+        [o["kind"], o["name"], "yes" if o["ready"] else "no", o["about"], o["message"]]
+        for o in facts["providers"] + facts["objects"]
+    ]
     if rows:
         lines += ["", table(["Kind", "Name", "Ready", "", ""], rows)]
     machines = facts["machines"]
@@ -122,4 +127,7 @@ def _about(obj: Object) -> str:
 
 
 def _auto(provider: Object) -> bool:
-    return "kubeup.dev/auto" in (provider["metadata"].get("labels") or {}) and condition(provider, "Ready").get("status") != "False"
+    return (
+        "kubeup.dev/auto" in (provider["metadata"].get("labels") or {})
+        and condition(provider, "Ready").get("status") != "False"
+    )

@@ -6,9 +6,9 @@ import click
 
 from .. import daemon, follow
 from ..api import Api, kind_of
-from ..checks import check
+from ..checks import check, missing
 from ..connect import server
-from ..errors import REFUSED, TIMED_OUT, CommandError
+from ..errors import REFUSED, TIMED_OUT, BadInput, CommandError
 from ..manifests import Document, load
 from ..output import output_option, plural, show
 from ..reasons import explain, render
@@ -19,9 +19,17 @@ ORDER = ("Namespace", "Secret", "Provider", "Cluster")
 IDENTITY_SECONDS = 30.0
 
 files_option = click.option(
-    "-f", "--filename", "files", multiple=True, required=True, metavar="FILE", help="File, directory, - for stdin, or an https URL."
+    "-f",
+    "--filename",
+    "files",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="File, directory, - for stdin, or an https URL.",
 )
-plugin_option = click.option("--plugin", "plugins", multiple=True, type=click.Path(exists=True), help="Load a provider from a file.")
+plugin_option = click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(exists=True), help="Load a provider from a file."
+)
 namespace_option = click.option("-n", "--namespace", default="default", show_default=True, help="For documents that name none.")
 
 
@@ -67,6 +75,9 @@ def apply(api: Api, documents: list[Document], say: object) -> None:
     """Dry-run all of them first, so that a refusal of the last one changes nothing; then Providers, and who they are; then all."""
     assert callable(say)
     documents = sorted(documents, key=lambda d: ORDER.index(d.kind) if d.kind in ORDER else len(ORDER))
+    problems = missing(api, documents)
+    if problems:
+        raise BadInput(problems, "nothing was changed")
     made_here = {d.name for d in documents if d.kind == "Namespace"}
     for d in documents:
         if d.namespace not in made_here:
@@ -174,7 +185,9 @@ def _summary(state: State, picture: follow.Picture, once: bool) -> None:
     if once:
         click.echo("\nNo server is left behind (--once): nobody heals this until the next `kubeup up`.")
         return
-    click.echo(f"\nA server (pid {daemon.running(state)}) goes on healing this; kubeup stop ends it, kubeup down removes it all.")
+    click.echo(
+        f"\nA server (pid {daemon.running(state)}) goes on healing this; kubeup stop ends it, kubeup down removes it all."
+    )
 
 
 def _words(kind: str) -> str:

@@ -36,5 +36,7 @@ def find(api: Api, name: str, namespace: str) -> list[Object]:
     wanted = rest if slash else name
     found = [o for k in kinds if (o := api.find(k, wanted, namespace if k.namespaced else "")) is not None]
     if not found:
-        raise CommandError(f"there is nothing named {wanted!r} in namespace {namespace}", "kubeup status lists what there is", REFUSED)
+        raise CommandError(
+            f"there is nothing named {wanted!r} in namespace {namespace}", "kubeup status lists what there is", REFUSED
+        )
     return found

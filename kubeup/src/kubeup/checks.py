@@ -1,0 +1,162 @@
+"""The whole set of files at once, before anything is sent: so that one clear answer names every fault, and nothing is changed.
+
+The server refuses what one object can be wrong in; this finds the same earlier, with file and line, and what only the set shows:
+an object that stands twice, a reference to nothing, a provider that is not installed, a config that its plugin refuses.
+References that the files do not resolve are asked of the server (`missing`), because they may be there already.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from kubeup_core.kinds import KINDS, Kind
+from kubeup_core.objects import is_dns_label
+
+from .errors import BadInput
+from .manifests import Document
+
+if TYPE_CHECKING:
+    from kubeup_core.plugins import Plugins
+
+    from .api import Api
+
+KNOWN = {k.kind: k for k in KINDS}
+
+
+def check(documents: list[Document], namespace: str, plugins: tuple[str, ...] = ()) -> list[Document]:
+    """The documents, with their namespace filled in. Raises BadInput with every fault."""
+    from kubeup_core.plugins import discover
+
+    installed = discover(plugins)
+    problems: list[str] = []
+    for d in documents:
+        found = list(_shape(d)) or [*_fill_and_validate(d, namespace), *_plugin(d, installed)]
+        problems += [f"{d.where(path)}: {_named(d)}{message}" for path, message in found]
+    problems += _twice(documents)
+    if problems:
+        raise BadInput(problems, "nothing was changed")
+    return documents
+
+
+def missing(api: Api, documents: list[Document]) -> list[str]:
+    """References that neither the files nor the server resolve, each as a problem with file and line."""
+    from .api import kind_named
+
+    declared = {(d.kind, d.namespace if KNOWN[d.kind].namespaced else "", d.name) for d in documents}
+    problems = []
+    for d in documents:
+        for path, kind, name in references(d):
+            space = d.namespace if KNOWN[kind].namespaced else ""
+            if (kind, space, name) in declared or api.find(kind_named(kind), name, space) is not None:
+                continue
+            names = [n for k, s, n in declared if k == kind and s == space]
+            names += [o["metadata"]["name"] for o in api.list(kind_named(kind), space)]
+            near = difflib.get_close_matches(name, names, 1)
+            hint = (
+                f'did you mean "{near[0]}"?'
+                if near
+                else f"there {'are' if names else 'is'} {', '.join(sorted(set(names))) or 'none'}"
+            )
+            problems.append(f"{d.where(path)}: {_named(d)}{path} names the {kind} {name!r}, which does not exist; {hint}")
+    return problems
+
+
+def references(d: Document) -> Iterator[tuple[str, str, str]]:
+    """(path, kind, name) of what a document refers to."""
+    spec: dict[str, Any] = d.object.get("spec") or {}
+    if d.kind != "Provider" and isinstance(spec.get("provider"), str) and spec["provider"] != "auto":
+        yield "spec.provider", "Provider", spec["provider"]
+    for i, offer in enumerate(spec.get("offers") or ()):
+        yield f"spec.offers[{i}].provider", "Provider", offer["provider"]
+    if isinstance(spec.get("cluster"), str):
+        yield "spec.cluster", "Cluster", spec["cluster"]
+
+
+def _shape(d: Document) -> Iterator[tuple[str, str]]:
+    """What must hold before anything else can be said about a document."""
+    kind = KNOWN.get(d.kind)
+    if not d.kind:
+        yield "", "kind is missing"
+    elif kind is None:
+        near = difflib.get_close_matches(d.kind, KNOWN, 1, 0.5)
+        yield "kind", f"there is no kind {d.kind!r}" + (f'; did you mean "{near[0]}"?' if near else "")
+    elif d.object.get("apiVersion") != kind.api_version:
+        yield "apiVersion", f"apiVersion is {d.object.get('apiVersion')!r}; a {kind.kind} is {kind.api_version!r}"
+    meta = d.object.get("metadata")
+    if not isinstance(meta, dict) or not isinstance(meta.get("name"), str) or not meta["name"]:
+        yield "metadata", "metadata.name is missing, or is not text (put it in quotes)"
+    elif kind is not None and not kind.builtin and not is_dns_label(meta["name"]):
+        yield "metadata.name", f"{meta['name']!r} cannot be a name: use at most 63 of a-z, 0-9 and '-', not at the ends"
+
+
+def _fill_and_validate(d: Document, namespace: str) -> Iterator[tuple[str, str]]:
+    kind: Kind = KNOWN[d.kind]
+    meta = d.object["metadata"]
+    if kind.namespaced:
+        meta.setdefault("namespace", namespace)
+    elif meta.get("namespace"):
+        yield "metadata.namespace", f"a {kind.kind} belongs to no namespace; leave it out"
+    yield from _faults(kind, d.object)
+
+
+def _faults(kind: Kind, obj: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the API would refuse in this object alone, and fields that nobody knows."""
+    import re
+    from copy import deepcopy
+
+    from kubeup_core.statuses import Invalid, StatusError
+    from kubeup_core.validation import admit
+
+    try:
+        admitted = admit(kind, deepcopy(obj))
+    except Invalid as error:
+        for cause in error.causes:
+            yield cause.field, _sentence(cause.field, cause.message, "")
+    except StatusError as error:
+        yield "", error.message
+    else:
+        for complaint in admitted.unknown:
+            quoted = re.search(r'"([^"]+)"', complaint)
+            yield quoted[1] if quoted else "", complaint
+        for cause in kind.rules(admitted.model, None) if kind.rules else ():
+            yield cause.field, _sentence(cause.field, cause.message, "")
+
+
+def _plugin(d: Document, installed: Plugins) -> Iterator[tuple[str, str]]:
+    from kubeup_core.plugins import InvalidConfig, PluginError
+
+    spec = d.object.get("spec") or {}
+    if d.kind == "Provider" and isinstance(spec.get("type"), str):
+        try:
+            installed.config(spec["type"], spec.get("config") or {})
+        except InvalidConfig as error:
+            yield from ((p.path, _sentence(p.path, p.message, p.remedy)) for p in error.problems)
+        except PluginError as error:
+            yield "spec.type", _sentence("", error.message, error.remedy)
+    for type_, value in (spec.get("overrides") or {}).items():
+        if type_ in installed.providers and isinstance(value, dict):
+            try:
+                installed.overrides(type_, value, f"spec.overrides.{type_}")
+            except InvalidConfig as error:
+                yield from ((p.path, _sentence(p.path, p.message, p.remedy)) for p in error.problems)
+
+
+def _sentence(path: str, message: str, remedy: str) -> str:
+    return "; ".join(part for part in (f"{path}: {message}" if path and path not in message else message, remedy) if part)
+
+
+def _twice(documents: list[Document]) -> list[str]:
+    seen: dict[tuple[str, str, str], Document] = {}
+    problems = []
+    for d in documents:
+        key = (d.kind, d.namespace, d.name)
+        if d.name and key in seen:
+            problems.append(f"{d.where('metadata')}: {_named(d)}stands twice; first at {seen[key].where()}")
+        seen.setdefault(key, d)
+    return problems
+
+
+def _named(d: Document) -> str:
+    return f"{d.kind} {d.name}: " if d.kind and d.name else ""
