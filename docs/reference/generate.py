@@ -87,7 +87,16 @@ def _default(field: dict[str, Any]) -> str:
 def commands() -> str:
     from kubeup import errors
 
-    parts = ["# Commands", "", "Written by `generate.py` from the commands' own help.", "", "```", _help(cli, "kubeup"), "```", ""]
+    parts = [
+        "# Commands",
+        "",
+        "Written by `generate.py` from the commands' own help.",
+        "",
+        "```",
+        _help(cli, "kubeup"),
+        "```",
+        "",
+    ]
     context = click.Context(cli, info_name="kubeup")
     for name in COMMANDS:
         command = cli.get_command(context, name)
