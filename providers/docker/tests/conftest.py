@@ -3,18 +3,23 @@
 import importlib.util
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 
 MISSING = [name for name in ("docker", "kubeup_docker") if importlib.util.find_spec(name) is None]
 
-if MISSING:  # the modules beside this one import what is not there
-    collect_ignore_glob = ["test_*.py"]
+
+class Skipped(pytest.Module):
+    def collect(self) -> NoReturn:
+        pytest.skip(f"not installed: {', '.join(MISSING)} (pip install -e providers/docker)", allow_module_level=True)
 
 
-def pytest_report_header() -> list[str]:
-    return [f"kubeup-docker: its tests are skipped, as {', '.join(MISSING)} is not installed"] if MISSING else []
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """The modules beside this one import what may not be there."""
+    return Skipped.from_parent(parent, path=module_path) if MISSING else None
 
 
 @pytest.fixture

@@ -51,8 +51,7 @@ def put_image(host: str | None, name: str, make: Callable[[Path], None]) -> None
         with tempfile.TemporaryDirectory(prefix="kubeup-image-") as folder:
             tar = Path(folder, "root.tar")
             make(tar)
-            with tar.open("rb") as file:
-                engine.load(file, name)
+            engine.load(tar, name)
     finally:
         engine.close()
 

@@ -12,7 +12,8 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 import docker
 import docker.errors
@@ -314,11 +315,11 @@ class Engine:
                     raise by_sentence(str(event["error"]))
                 yield " ".join(str(event[key]) for key in ("status", "progress") if event.get(key))
 
-    def load(self, tar: BinaryIO, name: str) -> None:
+    def load(self, tar: Path, name: str) -> None:
         """Make an image out of a root file system."""
         with self._request():
             repository, tag = docker.utils.parse_repository_tag(name)
-            answer = self._api.import_image_from_stream(tar, repository=repository, tag=tag or "latest")
+            answer = self._api.import_image(str(tar), repository=repository, tag=tag or "latest")
             for line in str(answer).splitlines():
                 if line and "error" in (event := json.loads(line)):
                     raise by_sentence(str(event["error"]))
