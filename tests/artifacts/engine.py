@@ -144,7 +144,7 @@ def start(folder: Path, host: str) -> None:
         daemon = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", start_new_session=True
         )
-    filter_rule("-I")
+    filter_rule("-I", folder)
     until = time.monotonic() + START_SECONDS
     while not pings(host):
         if daemon.poll() is not None or time.monotonic() > until:
@@ -157,10 +157,10 @@ def start(folder: Path, host: str) -> None:
     _daemon = daemon
 
 
-def filter_rule(action: str) -> None:
+def filter_rule(action: str, folder: Path) -> None:
     """Insert (-I) or delete (-D) the rule that lets containers on one bridge talk: an engine that ran before, and filtered,
     leaves a policy behind that drops what bridges forward."""
-    rule = ["FORWARD", "-i", "br-+", "-o", "br-+", "-m", "comment", "--comment", "kubeup-tests", "-j", "ACCEPT"]
+    rule = ["FORWARD", "-i", "br-+", "-o", "br-+", "-m", "comment", "--comment", str(folder), "-j", "ACCEPT"]
     iptables = [find("iptables") or "iptables", "-w"]
     there = subprocess.run([*iptables, "-C", *rule], capture_output=True).returncode == 0
     if there == (action == "-D"):
@@ -187,7 +187,7 @@ def stop(folder: Path) -> None:
             if _daemon is not None:
                 _daemon.poll()
             time.sleep(0.05)
-    filter_rule("-D")
+    filter_rule("-D", folder)
     clean(folder)
 
 
