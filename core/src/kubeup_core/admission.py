@@ -14,6 +14,7 @@ from typing import Any
 from .kinds import Kind
 from .kinds.installation import NAME as INSTALLATION
 from .objects import is_dns_label, is_dns_subdomain
+from .plugin_config import sounds_secret
 from .statuses import BadRequest, Cause, Forbidden
 from .validation import invalid, text_of
 
@@ -118,6 +119,31 @@ def immutable_faults(
             message = f"Invalid value: {text_of(after)}: field is immutable; {instead}"
             faults.append(Cause("FieldValueInvalid", message, path))
     return faults
+
+
+def secret_faults(obj: Mapping[str, Any]) -> list[Cause]:
+    """Secrets in plain text in the free-form parts of a spec. A plugin's model takes them by reference only, but it is asked
+    after the object was stored, and then the secret would be in the store, in backups and in every listing."""
+    faults: list[Cause] = []
+    for path in ("spec.config", "spec.overrides", "spec.controlPlane.overrides", "spec.kubernetes.config"):
+        _find_secrets(_at(obj, path), path, faults)
+    return faults
+
+
+def _find_secrets(value: Any, path: str, faults: list[Cause]) -> None:
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            _find_secrets(item, f"{path}[{i}]", faults)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(item, dict | list):
+                _find_secrets(item, f"{path}.{key}", faults)
+            elif item not in (None, "") and sounds_secret(key):
+                message = (
+                    "Forbidden: a secret is never written here; put it into a Secret (kubectl create secret generic) and "
+                    f"write {key}: {{namespace: NAMESPACE, name: NAME, key: KEY}}"
+                )
+                faults.append(Cause("FieldValueForbidden", message, f"{path}.{key}"))
 
 
 def provider_faults(new: Mapping[str, Any], old: Mapping[str, Any], others: Others) -> list[Cause]:

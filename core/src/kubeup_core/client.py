@@ -1,7 +1,7 @@
 """How everything talks to the API: one small protocol with two implementations.
 
-`InProcess` (below) calls the verbs directly and is the embedded default; `kubernetes.py` speaks HTTP to a remote `kubeup serve`
-or to a real kube-apiserver. Controllers take a `Client` and cannot tell which. All errors are those of `statuses.py`.
+`inprocess.py` calls the verbs directly and is the embedded default; `kubernetes.py` speaks HTTP to a remote `kubeup serve` or to
+a real kube-apiserver. Controllers take a `Client` and cannot tell which. All errors are those of `statuses.py`.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def model_faults(model: object, what: str) -> list[str]:
                 f'{path}: {nested.__name__} accepts unknown fields; it needs model_config = ConfigDict(extra="forbid")'
             )
         for name, info in nested.model_fields.items():
-            if _sounds_secret(name) and _holds_text(info.annotation):
+            if sounds_secret(name) and _holds_text(info.annotation):
                 faults.append(f"{path}.{name} sounds like a secret but is plain text; declare it as kubeup_core.SecretRef")
     return faults
 
@@ -154,7 +154,8 @@ def _leaves(annotation: object) -> list[object]:
     return [annotation]
 
 
-def _sounds_secret(name: str) -> bool:
+def sounds_secret(name: str) -> bool:
+    """Whether a field of this name would hold a secret (`secretKey`, `api_token`), and so may not be plain text."""
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)]
     return bool(words) and (words[-1] in _LAST_WORDS or tuple(words[-2:]) in _LAST_PAIRS)
 

@@ -10,27 +10,26 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import orjson
 
 from . import scale, writes
-from .admission import check_delete, check_identity, forbidden
+from .admission import check_delete, check_identity
 from .kinds import KINDS, Kind
-from .kinds.builtins import NAMESPACE
+from .namespaces import NamespaceGate
 from .objects import timestamp
 from .patches import patched
 from .reads import Deliver, Page, Reads
+from .requests import DELETE, WRITE, Actor, Answer, AuditLine, DeleteOptions, Options, PatchType
 from .statuses import (
     AlreadyExists,
     BadRequest,
     Cause,
     Conflict,
-    Forbidden,
     InternalError,
     Invalid,
     NotFound,
@@ -39,8 +38,6 @@ from .statuses import (
 )
 from .store import Closed, Exists, Op, Put, Record, Remove, Stale, Store, StoreError
 from .validation import check_plain, invalid
-
-PatchType = Literal["json", "merge", "strategic", "apply"]
 
 _TRIES = 200
 """A write without resourceVersion is repeated when another came between. From the third time on in turn, so this is never reached
@@ -54,61 +51,6 @@ class Clock(Protocol):
     def wall(self) -> float:
         """Epoch seconds."""
         ...
-
-
-@dataclass(frozen=True)
-class Actor:
-    """On whose behalf. The core's own controllers are not audited: what they do is in events and conditions."""
-
-    user: str
-    groups: tuple[str, ...] = ()
-    audited: bool = True
-
-
-@dataclass(frozen=True)
-class Options:
-    """Of a write. `unknown`: complaints of whoever decoded the body (duplicate fields), treated as unknown fields are."""
-
-    dry_run: bool = False
-    field_manager: str = ""
-    field_validation: Literal["Ignore", "Warn", "Strict"] = "Warn"
-    force: bool = False
-    subresource: Literal["", "status", "scale"] = ""
-    unknown: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class DeleteOptions:
-    propagation: str | None = None
-    uid: str | None = None
-    resource_version: str | None = None
-    dry_run: bool = False
-
-
-@dataclass(frozen=True)
-class Answer:
-    """data: the object (or Scale, Status, List) as it goes over the wire. rv: of the object, 0 where there is none."""
-
-    data: bytes
-    created: bool = False
-    warnings: tuple[str, ...] = ()
-    rv: int = 0
-
-
-@dataclass(frozen=True)
-class AuditLine:
-    """Who did what, with which result. Never a body."""
-
-    at: str
-    user: str
-    verb: str
-    resource: str
-    namespace: str
-    name: str
-    subresource: str
-    dry_run: bool
-    code: int
-    reason: str = ""
 
 
 @dataclass
@@ -138,8 +80,7 @@ class Verbs:
         self._audit = audit
         self._reads = Reads(store)
         self._turns = [threading.Lock() for _ in range(64)]
-        self._lock = threading.Lock()
-        self._entering: Counter[str] = Counter()
+        self._gate = NamespaceGate(store, kinds)
 
     # -- reads -----------------------------------------------------------------------------------------------------------
 
@@ -171,7 +112,7 @@ class Verbs:
 
     # -- writes ----------------------------------------------------------------------------------------------------------
 
-    def create(self, kind: Kind, namespace: str, obj: Any, actor: Actor, options: Options = Options()) -> Answer:
+    def create(self, kind: Kind, namespace: str, obj: Any, actor: Actor, options: Options = WRITE) -> Answer:
         """Raises AlreadyExists, NotFound (the namespace), Forbidden (it is terminating), Invalid, BadRequest."""
         with self._audited("create", kind, namespace, "", actor, options.dry_run) as audited:
             check_plain(obj)
@@ -182,7 +123,7 @@ class Verbs:
             audited.code = 201
             return answer
 
-    def update(self, kind: Kind, namespace: str, name: str, obj: Any, actor: Actor, options: Options = Options()) -> Answer:
+    def update(self, kind: Kind, namespace: str, name: str, obj: Any, actor: Actor, options: Options = WRITE) -> Answer:
         """PUT: the whole object, or its status, or its Scale. Raises NotFound, Conflict, Invalid, BadRequest."""
         with self._audited("update", kind, namespace, name, actor, options.dry_run, options.subresource):
             check_plain(obj)
@@ -206,7 +147,7 @@ class Verbs:
         patch: Any,
         patch_type: PatchType,
         actor: Actor,
-        options: Options = Options(),
+        options: Options = WRITE,
     ) -> Answer:
         """Raises as update does, and Conflict with its causes for an apply; an apply may create."""
         with self._audited("patch", kind, namespace, name, actor, options.dry_run, options.subresource) as audited:
@@ -229,7 +170,7 @@ class Verbs:
 
             return self._rewritten(kind, namespace, name, body, options, patching=True)
 
-    def delete(self, kind: Kind, namespace: str, name: str, actor: Actor, options: DeleteOptions = DeleteOptions()) -> Answer:
+    def delete(self, kind: Kind, namespace: str, name: str, actor: Actor, options: DeleteOptions = DELETE) -> Answer:
         """Remove, or mark when something holds it. Raises NotFound, Conflict (preconditions), Forbidden (protected)."""
         with self._audited("delete", kind, namespace, name, actor, options.dry_run):
             return self._delete(kind, namespace, name, options)
@@ -239,7 +180,7 @@ class Verbs:
         kind: Kind,
         namespace: str,
         actor: Actor,
-        options: DeleteOptions = DeleteOptions(),
+        options: DeleteOptions = DELETE,
         *,
         labels: str = "",
         fields: str = "",
@@ -281,7 +222,7 @@ class Verbs:
         metadata = nxt.obj["metadata"]
         name = metadata["name"]
         warnings = _complaints(kind, name, nxt, options, patching=patching)
-        with self._inside(kind, namespace):
+        with self._gate.creating(kind, namespace):
             if options.dry_run:
                 if self.store.get(kind.resource, namespace, name) is not None:
                     raise _exists(kind, name)
@@ -400,46 +341,10 @@ class Verbs:
             stored = self._commit(Put(*key, record.uid, writes.encode(nxt.obj), record.rv))
             return Answer(stored.data, rv=stored.rv)
         if kind.kind == "Namespace":
-            self._check_empty(record.name)
+            self._gate.check_empty(record.name)
         # Watchers get the last stored state; the writer gets the object as it made it.
         removed = self._commit(Remove(*key, record.rv, writes.encode(old)))
         return Answer(writes.encode(nxt.obj, str(removed.rv)), rv=removed.rv)
-
-    # -- namespaces ------------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _inside(self, kind: Kind, namespace: str) -> Iterator[None]:
-        """A create in a namespace that exists and is Active. It is counted while it runs, so that a namespace that goes is
-        not found empty while something that passed the check has not arrived yet."""
-        if not kind.namespaced:
-            yield
-            return
-        with self._lock:
-            self._entering[namespace] += 1
-        try:
-            record = self.store.get(NAMESPACE.resource, "", namespace)
-            if record is None:
-                message = f'namespaces "{namespace}" not found; make it with: kubectl create namespace {namespace}'
-                raise NotFound(message, name=namespace, kind="namespaces")
-            if b'"Terminating"' in record.data and orjson.loads(record.data)["status"]["phase"] == "Terminating":
-                why = f"unable to create new content in namespace {namespace} because it is being terminated"
-                refusal = forbidden(kind, "", why)
-                cause = Cause("NamespaceTerminating", f"namespace {namespace} is being terminated", "metadata.namespace")
-                raise Forbidden(refusal.message, group=kind.group, kind=kind.plural, causes=[cause])
-            yield
-        finally:
-            with self._lock:
-                self._entering[namespace] -= 1
-                if not self._entering[namespace]:
-                    del self._entering[namespace]
-
-    def _check_empty(self, namespace: str) -> None:
-        with self._lock:
-            entering = self._entering[namespace]
-        held = [kind.plural for kind in self._kinds.values() if kind.namespaced and self.store.count(kind.resource, namespace)]
-        if entering or held:
-            why = f"it still holds {', '.join(held) or 'something that is being created'}"
-            raise writes.conflict(NAMESPACE, namespace, why)
 
     # -- small parts -----------------------------------------------------------------------------------------------------
 
@@ -528,3 +433,6 @@ def _exists(kind: Kind, name: str) -> AlreadyExists:
 
 def _busy(kind: Kind, name: str) -> Conflict:
     return writes.conflict(kind, name, "it is written all the time; try again")
+
+
+__all__ = ["Actor", "Answer", "AuditLine", "Deliver", "DeleteOptions", "Options", "Page", "PatchType", "Verbs"]

@@ -17,7 +17,7 @@ import orjson
 from pydantic import ValidationError
 
 from . import fields
-from .admission import Others, immutable_faults, metadata_faults, provider_faults
+from .admission import Others, immutable_faults, metadata_faults, provider_faults, secret_faults
 from .kinds import Kind
 from .statuses import BadRequest, Cause, Conflict
 from .store import RV_SLOT
@@ -76,6 +76,7 @@ def created(kind: Kind, body: dict[str, Any], namespace: str, who: Writer, entri
     if kind.kind == "Namespace":
         metadata["labels"] = {**metadata.get("labels", {}), "kubernetes.io/metadata.name": metadata["name"]}
     faults = metadata_faults(kind, metadata, create=True)
+    faults += () if kind.builtin else secret_faults(obj)
     faults += kind.rules(admitted.model, None) if kind.rules else ()
     if faults:
         raise invalid(kind, metadata.get("name", ""), faults)
@@ -109,6 +110,7 @@ def replaced(
     if kind.kind == "Namespace":
         _keep_namespace(obj, old)
     faults += metadata_faults(kind, metadata, create=False)
+    faults += () if kind.builtin else secret_faults(obj)
     faults += _finalizer_faults(metadata, was)
     faults += _rule_faults(kind, obj, admitted.model, old)
     if kind.kind == "Cluster" and not faults:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Any
 
 from pydantic import Field
@@ -104,9 +105,20 @@ class Lease(Resource):
     spec: LeaseSpec = Field(default_factory=LeaseSpec)
 
 
+_DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+_MAX_ENCODED = 4 * 2**20 // 3
+"""base64 of 1 MiB."""
+
+
 def secret_rules(new: Secret, old: Secret | None) -> list[Cause]:
     causes = []
-    for key, value in (new.data or {}).items():
+    data = new.data or {}
+    if sum(len(value) for value in data.values()) > _MAX_ENCODED:
+        causes.append(Cause("FieldValueTooLong", "Too long: may not be more than 1048576 bytes", "data"))
+    for key, value in data.items():
+        if not _DATA_KEY.fullmatch(key) or key in (".", ".."):
+            message = f"Invalid value: {key!r}: a valid config key must consist of alphanumeric characters, '-', '_' or '.'"
+            causes.append(Cause("FieldValueInvalid", message, f"data[{key}]"))
         try:
             base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError):

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..objects import Model, Resource, Status
+from ..statuses import Cause
 from .kind import AGE, Column, Kind, ready
 
 NAME = "kubeup"
@@ -45,6 +46,13 @@ class Installation(Resource):
     status: InstallationStatus = Field(default_factory=InstallationStatus)
 
 
+def rules(new: Installation, old: Installation | None) -> list[Cause]:
+    if new.name != NAME:
+        message = f'Invalid value: "{new.name}": there is one Installation, named {NAME}, and the core makes it'
+        return [Cause("FieldValueInvalid", message, "metadata.name")]
+    return []
+
+
 KIND = Kind(
     "Installation",
     "installations",
@@ -57,5 +65,6 @@ KIND = Kind(
         ready(),
         AGE,
     ),
+    rules=rules,
     description="This state store, as an object",
 )
