@@ -12,15 +12,11 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import kubeup_core as core
+from kubeup_core import Outcome, Phase
 from kubeup_core.errors import Denied, NoCapacity, NotFound, NotReady, Taken, Unknown
 from pydantic import BaseModel, ConfigDict
 
-PHASES = {
-    "starting": core.Phase.PENDING,
-    "running": core.Phase.RUNNING,
-    "stopping": core.Phase.DELETING,
-    "dead": core.Phase.FAILED,
-}
+PHASES = {"starting": Phase.PENDING, "running": Phase.RUNNING, "stopping": Phase.DELETING, "dead": Phase.FAILED}
 
 
 class ToyConfig(BaseModel):
@@ -81,7 +77,7 @@ class Machines(core.BaseMachines):
         self.client = client
 
     def launch(self, launch: core.Launch) -> Sequence[core.Result]:
-        """Capabilities.batch_limit is 1, so there is one member, one request, and raising says nothing was made."""
+        """Capabilities.batch_limit is 1, so there is one member and one request: what raises made nothing, but for Unknown."""
         mark = launch.member_mark(0)
         # The piece of the mark lets a second attempt succeed while the first one's machine of the same name still stops.
         name = f"{launch.members[0].name}-{mark.maker[:8]}"
@@ -91,7 +87,7 @@ class Machines(core.BaseMachines):
         if status == 409 and (state is None or not state.ref.mark.same(mark)):  # never adopt what is not ours
             raise Taken(f"the name {name} is in use by {machine['id']}", by=machine["id"])
         alive = machine["state"] in ("starting", "running")
-        return [core.Result(id=machine["id"], outcome=core.Outcome.MADE if alive else core.Outcome.DEAD)]
+        return [core.Result(id=machine["id"], outcome=Outcome.MADE if alive else Outcome.DEAD)]
 
     def observe(self, scope: core.Scope) -> core.Snapshot[core.MachineState]:
         """All pages. A page that fails raises, so that nothing is concluded; there are no parts of the place to name."""
@@ -115,7 +111,7 @@ class Machines(core.BaseMachines):
                 self.client.call("DELETE", f"/machines/{ref.id}")
         except NotFound:
             pass  # gone is what was wanted
-        return core.Result(id=ref.id, outcome=core.Outcome.MADE)
+        return core.Result(id=ref.id, outcome=Outcome.MADE)
 
 
 def to_labels(mark: core.Mark) -> dict[str, str]:
@@ -131,7 +127,7 @@ def to_state(machine: dict[str, Any]) -> core.MachineState | None:
         return None
     return core.MachineState(
         ref=core.Ref(id=machine["id"], mark=mark),
-        phase=PHASES.get(machine["state"], core.Phase.UNKNOWN),
+        phase=PHASES.get(machine["state"], Phase.UNKNOWN),
         place="",
         name=machine["name"],
         machine_type=machine["size"],
