@@ -1,0 +1,178 @@
+"""Places: what a Provider has become in this process, or the reason why it has not; and what all pools know of a lack of capacity.
+
+The provider controller puts them here; everything that calls a supplier takes its Place from here, and asks it what may be done.
+`calls.py` notes what calls say about a place (denied, no capacity, unknown). Nothing here is stored: after a restart the first
+calls tell again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..errors import NoCapacity
+from ..errors import Place as Reach
+from ..kinds import Provider
+from ..supplier import Capabilities, Identity, Suppliers
+from .clock import Clock
+
+if TYPE_CHECKING:
+    from .controller import Key
+
+COOL = 300.0
+"""Seconds for which a lack of capacity is believed when the place does not say."""
+
+COOL_QUOTA = 900.0
+"""The same for a quota, which only a person raises."""
+
+Follower = Callable[[str], Iterable[tuple[str, "Key"]]]
+
+
+@dataclass(eq=False)
+class Place:
+    """One Provider. `reason` and `why` say what stands in the way: a CamelCase word, and a sentence with the remedy.
+
+    built       what the plugin's build gave; None until it answered once in this process
+    frozen      another identity answers than the one it was first used with: nothing is created, deleted or concluded
+    paused      what is paused ("" when nothing is): the Provider or the installation
+    denied      the last refusal of credentials or rights, until a check succeeds
+    held        the Provider carries its finalizer, so it cannot go while something is made with it
+    last_unknown  awake time of the last call whose outcome is unknown
+    """
+
+    name: str
+    provider: Provider
+    built: Suppliers | None = None
+    reason: str = "Starting"
+    why: str = "the provider has not answered yet; wait a moment"
+    frozen: bool = False
+    broken: bool = False
+    paused: str = ""
+    denied: str = ""
+    held: bool = False
+    last_unknown: float | None = None
+
+    @property
+    def suppliers(self) -> Suppliers:
+        """Only for a place that is `ok`."""
+        if self.built is None:
+            raise RuntimeError(f"place {self.name} was used before it was built")
+        return self.built
+
+    @property
+    def identity(self) -> Identity:
+        """Of what was built; before that one that nothing else has."""
+        return self.built.identity if self.built else Identity(key=f"provider/{self.name}", principal="")
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.built.capabilities if self.built else Capabilities()
+
+    @property
+    def ok(self) -> bool:
+        """It was built and is whose it was: it can be observed, and what is seen there counts."""
+        return self.built is not None and not self.frozen and not self.broken
+
+    @property
+    def may_create(self) -> bool:
+        return self.may_change and not self.denied and self.held and not self.provider.deleting
+
+    @property
+    def may_change(self) -> bool:
+        return self.ok and not self.paused
+
+    @property
+    def may_delete(self) -> bool:
+        """Also when denied: the right to delete may be there, and a delete may be what frees a quota."""
+        return self.ok and not self.paused
+
+    def obstacle(self) -> tuple[str, str]:
+        """Why nothing can be created here now: (reason, sentence); two empty strings when it can."""
+        if not self.ok:
+            return self.reason, self.why
+        if self.paused:
+            return "Paused", f"{self.paused} is paused; set spec.paused: false there to go on"
+        if self.denied:
+            return "CredentialsDenied", self.denied
+        if self.provider.deleting:
+            return "ProviderDeleting", f"Provider {self.name} is being deleted; use another one"
+        if not self.held:
+            return "Starting", "the provider is being prepared; wait a moment"
+        return "", ""
+
+
+@dataclass(frozen=True)
+class Cool:
+    """A lack that is believed until `until` (awake seconds)."""
+
+    reach: Reach
+    until: float
+    message: str
+    person: bool
+    remedy: str = ""
+
+
+@dataclass
+class Cooldowns:
+    """Per identity: what has no capacity. Shared by all pools of all clusters, so each lack is found out once."""
+
+    clock: Clock
+    _lacks: dict[str, dict[Reach, Cool]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, identity: str, error: NoCapacity) -> None:
+        seconds = error.retry_after if error.retry_after is not None else COOL_QUOTA if error.person else COOL
+        cool = Cool(error.scope, self.clock.awake() + seconds, error.message, error.person, error.remedy)
+        with self._lock:
+            self._lacks.setdefault(identity, {})[error.scope] = cool
+
+    def covering(self, identity: str, place: str, machine_type: str, spot: bool) -> Cool | None:
+        """The lack, of those an offer falls under, that lasts longest; None: it may be tried."""
+        now = self.clock.awake()
+        with self._lock:
+            lacks = self._lacks.get(identity, {})
+            for reach in [reach for reach, cool in lacks.items() if cool.until <= now]:
+                del lacks[reach]
+            found = [cool for reach, cool in lacks.items() if reach.covers(place, machine_type, spot)]
+        return max(found, key=lambda cool: cool.until, default=None)
+
+
+class Places:
+    """All places by Provider name. Thread-safe."""
+
+    def __init__(self, clock: Clock, wake: Callable[[str, Key], None]) -> None:
+        self.cooldowns = Cooldowns(clock)
+        self._wake = wake
+        self._places: dict[str, Place] = {}
+        self._followers: list[Follower] = []
+
+    def get(self, name: str | None) -> Place | None:
+        """None when there is no such Provider; else a Place that may not be `ok`."""
+        return self._places.get(name or "")
+
+    def all(self) -> list[Place]:
+        return list(self._places.values())
+
+    def of_identity(self, key: str) -> list[Place]:
+        """The places that answer for one account; usually one."""
+        return [place for place in self.all() if place.ok and place.identity.key == key]
+
+    def put(self, place: Place) -> None:
+        """New, rebuilt or changed: whoever follows it is woken."""
+        self._places[place.name] = place
+        self.changed(place.name)
+
+    def drop(self, name: str) -> None:
+        if self._places.pop(name, None) is not None:
+            self.changed(name)
+
+    def changed(self, name: str) -> None:
+        for follower in self._followers:
+            for controller, key in follower(name):
+                self._wake(controller, key)
+
+    def on_change(self, follower: Follower) -> None:
+        """follower(name of a Provider) -> which keys of which controllers to wake."""
+        self._followers.append(follower)
