@@ -1,0 +1,26 @@
+"""Print the figures: `run.py [start] [store] [machines]`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import bench
+
+PARTS = {"start": bench.start, "store": bench.store, "machines": bench.machines}
+
+
+def main() -> None:
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}")
+    for name in sys.argv[1:] or PARTS:
+        print(f"\n{(PARTS[name].__doc__ or name).strip()}")
+        for title, figure in PARTS[name]():
+            print(f"  {title:<48} {figure}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
