@@ -285,8 +285,9 @@ class Engine:
 
     def execute(self, id: str, script: str, stdin: bytes, timeout: float) -> Iterator[bytes | int]:
         """As MachineSupplier.execute. Raises Unknown when `timeout` seconds are over."""
+        in_order = f"exec 2>&1; {script}"  # the engine reads two pipes as they come, in no order
         with self._request():
-            run = self._api.exec_create(id, ["/bin/sh", "-c", script], stdin=bool(stdin), user="root")["Id"]
+            run = self._api.exec_create(id, ["/bin/sh", "-c", in_order], stdin=bool(stdin), user="root")["Id"]
         with self._request():
             connection = self._api.exec_start(run, socket=True)
             yield from streams.talk(connection, stdin, timeout)

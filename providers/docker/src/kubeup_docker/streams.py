@@ -1,7 +1,7 @@
 """The two-way stream of a command that runs in a container: input in, frames with output back. Used by client.py.
 
 The engine multiplexes stdout and stderr: each frame has a header of 8 bytes, of which the last four are its length
-(Docker Engine API, "Attach to a container", stream format). Both are handed on as one stream, in order.
+(Docker Engine API, "Attach to a container", stream format). Which of the two a frame belongs to is not told apart here.
 """
 
 from __future__ import annotations
