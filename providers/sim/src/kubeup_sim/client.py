@@ -91,9 +91,12 @@ class Client:
         """One request: charged, struck before and after, its errors those of the contract. Raises TokenKnown on a launch only."""
         self._charge(BUCKET, 1.0)
         point = f"{kind}.{operation}"
+        self.cloud.requests[point] += 1
         try:
             self._strike(f"before {point}")
             self._fault(kind, operation, ("crash", "lostRequest", "throttle", "denied"), "before")
+            if "*" in self.cloud.cut():
+                raise ConnectionLost(f"{point}: {self.cloud.region} does not answer")
             answer = request()
             self._strike(f"after {point}")
             self._fault(kind, operation, ("crash", "lostReply"), "after")

@@ -71,7 +71,9 @@ class Machines:
                 return self._in_steps(launch, replace(wanted, started=False))
             launched = self._client.call("Machine", "launch", lambda: self._cloud.compute.launch(wanted))
         except TokenKnown:
-            return self.lookup(launch)
+            # The first call landed, so what no listing shows is there all the same.
+            looked = self.lookup(launch)
+            return tuple(replace(r, outcome=Outcome.UNKNOWN) if r.outcome == Outcome.ABSENT else r for r in looked)
         return self._results(launch, launched)
 
     def lookup(self, launch: Launch) -> Sequence[Result]:
@@ -130,23 +132,33 @@ class Machines:
         self._client.call("Machine", "reboot", lambda: self._cloud.compute.reboot(marks.expect(ref)))
 
     def _in_steps(self, launch: Launch, wanted: Wanted) -> Sequence[Result]:
-        """Disks, machines on them, their start: three requests, between each of which this process may die."""
+        """Disks, machines on them, their start: three requests, between each of which this process may die.
+
+        After the first one something may be there, so from then on only a complete undoing lets an error through as it is.
+        """
         compute = self._cloud.compute
-        names = [name for name, _, _, _ in wanted.members]
+        names = self._names(launch)
         disks = self._client.call(
             "Disk", "create", lambda: self._cloud.disks.create(launch.token, wanted.place, wanted.tags, names)
         )
+        refusal: SupplierError | None = None
         try:
             launched = self._client.call("Machine", "launch", lambda: compute.launch(wanted))
-        except Unknown:
-            raise
-        except SupplierError:
-            self._drop(launch, disks, set(names))
-            raise
-        refused = {names[int(index)] for index in launched.operation.errors}
-        self._drop(launch, disks, refused)
-        if any(view.phase == physics.HALF_MADE for view in launched.machines.values()):
-            launched = self._client.call("Machine", "start", lambda: compute.start(launch.token, marks.owner(launch.mark)))
+        except SupplierError as error:
+            refusal = error
+        try:
+            if refusal is not None:
+                if not isinstance(refusal, Unknown):
+                    self._drop(launch, disks, set(names))
+                raise refusal
+            self._drop(launch, disks, {names[int(index)] for index in launched.operation.errors})
+            if any(view.phase == physics.HALF_MADE for view in launched.machines.values()):
+                tags = marks.owner(launch.mark)
+                launched = self._client.call("Machine", "start", lambda: compute.start(launch.token, tags))
+        except SupplierError as error:
+            if error is refusal:
+                raise
+            raise Unknown(f"the launch stopped half-way: {error.message}", code=error.code) from error
         return self._results(launch, launched)
 
     def _drop(self, launch: Launch, disks: Mapping[str, str], refused: set[str]) -> None:

@@ -51,7 +51,7 @@ class Networks:
         try:
             left = self._client.call("Network", "delete", lambda: self._cloud.networking.delete(marks.expect(ref)))
         except NotFound as error:
-            if error.code == "PreconditionFailed":
+            if error.code == "PreconditionFailed" and not self._named(ref.id):
                 raise
             return
         if left is not None:
@@ -91,6 +91,11 @@ class Networks:
             flat=state.flat,
             data=state.data,
         )
+
+    def _named(self, id: str) -> bool:
+        """True for a network without any mark, which an override named: nothing of ours is there to be deleted."""
+        found = self._get(id)
+        return found is None or not marks.mark_of(found[0], "Network").installation
 
     def _get(self, id: str) -> Seen | None:
         return self._client.call("Network", "get", lambda: self._cloud.networking.get(id))

@@ -93,7 +93,7 @@ def inventory(want: Template, region: str, free: Sequence[str], context: Context
             memory=want.memory,
             image=image,
             slots=tuple(free),
-            reach=frozenset(free),
+            reach=frozenset({region}),
         ),
     )
 

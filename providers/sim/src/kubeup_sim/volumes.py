@@ -49,14 +49,14 @@ class Volumes:
 
     def observe(self, scope: Scope) -> Snapshot[VolumeState]:
         storage = self._cloud.storage
-        listed = self._client.call("Volume", "list", lambda: storage.find(marks.within(scope)))
+        listed, unreachable = self._client.call("Volume", "list", lambda: storage.find(marks.within(scope)))
         seen = {view.volume.id: view for view in listed}
         for ref in scope.doubt:
             if ref.id not in seen:
                 found = self._get(ref.id)
                 if found is not None and marks.expect(ref).fits(found.volume):
                     seen[ref.id] = found
-        return Snapshot(items=tuple(self._state(view) for view in seen.values()))
+        return Snapshot(items=tuple(self._state(view) for view in seen.values()), unreachable=unreachable)
 
     def delete(self, ref: Ref) -> None:
         """Returns once the deletion is accepted; observe tells when it is over."""
@@ -70,7 +70,7 @@ class Volumes:
 
     def _find_or_create(self, want: VolumeSpec) -> VolumeView:
         name, tags = marks.full_name(want.name, want.mark), marks.tags(want.mark)
-        place = want.place or (self._client.settings().hosts or self._cloud.zones)[0]
+        place = want.place or (self._cloud.region if self._client.settings().hosts else self._cloud.zones[0])
         try:
             view = self._client.call(
                 "Volume",

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,7 @@ class Cloud:
         self.faults = Faults(self)
         self.console = Console(self)
         self.guest = Guest()
+        self.requests: Counter[str] = Counter()  # sent by this process, as Kind.operation
         self.strike: Callable[[str], None] | None = None
         self._settings = Settings()
         self._settings_of: Account | None = None
@@ -125,11 +127,13 @@ class Cloud:
         return id.partition("-")[2].startswith(self._origin()) and len(id.partition("-")[2]) == 11
 
     def cut(self) -> frozenset[str]:
-        """Places that do not answer."""
-        return frozenset(self._row().cut)
+        """Places that do not answer; "*" for the whole region."""
+        with self.state.read():
+            return frozenset(self._row().cut)
 
-    def set_cut(self, places: frozenset[str]) -> None:
+    def set_cut(self, place: str, cut: bool) -> None:
         with self.state.write():
+            places = self.cut() | {place} if cut else self.cut() - {place}
             self.state.put(replace(self._row(), cut=sorted(places)))
 
     def _row(self) -> Account:

@@ -143,15 +143,11 @@ class Console:
             cloud.state.put(done)
 
     def cut(self, place: str) -> None:
-        """A zone or host answers no request until it is restored. Its machines run on."""
-        self._cloud.set_cut(self._cut() | {place})
+        """A zone or host, or "*" for the region, answers no request until it is restored. What runs there runs on."""
+        self._cloud.set_cut(place, True)
 
     def restore(self, place: str) -> None:
-        self._cloud.set_cut(self._cut() - {place})
-
-    def _cut(self) -> frozenset[str]:
-        with self._cloud.state.read():
-            return self._cloud.cut()
+        self._cloud.set_cut(place, False)
 
     def _change(self, name: str, change: Callable[[Machine, float], Machine]) -> None:
         cloud, now = self._cloud, self._cloud.now()

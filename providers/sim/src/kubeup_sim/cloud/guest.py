@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 from .records import Machine
 
+_OPERATORS = frozenset({"|", "||", "&", "&&", ">", ">>", "<", "(", ")"})
+
 Handler = Callable[[Machine, str, bytes], tuple[int, bytes]]
 """(machine, the whole script, stdin) -> (exit code, output)."""
 
@@ -31,10 +33,7 @@ class Guest:
             if pattern.search(script):
                 return handler(machine, script, stdin)
         code, output = 0, b""
-        for line in script.splitlines():
-            words = shlex.split(line, comments=True)
-            if not words:
-                continue
+        for words in _commands(script):
             if words[0] == "exit":
                 return (int(words[1]) if words[1:] else code), output
             code, text = self._command(machine, words, stdin)
@@ -48,6 +47,8 @@ class Guest:
                 return 0, b""
             case ["false"]:
                 return 1, b""
+            case [_, *rest] if _OPERATORS & set(rest):
+                return 2, f"sh: this machine knows single commands only, not {' '.join(words)}\n".encode()
             case ["echo", *rest]:
                 return 0, (" ".join(rest) + "\n").encode()
             case ["hostname"]:
@@ -56,3 +57,16 @@ class Guest:
                 return 0, stdin
             case _:
                 return 127, f"sh: {words[0]}: not found\n".encode()
+
+
+def _commands(script: str) -> list[list[str]]:
+    """The words of each command; they end at a line or a semicolon. Any other punctuation is a word of its own."""
+    found: list[list[str]] = []
+    for line in script.splitlines():
+        found.append([])
+        for word in shlex.shlex(line, posix=True, punctuation_chars=True):
+            if word == ";":
+                found.append([])
+            else:
+                found[-1].append(word)
+    return [words for words in found if words]

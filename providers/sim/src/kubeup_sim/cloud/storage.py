@@ -1,4 +1,7 @@
-"""Volumes: zonal, with a limit per machine type, attached and detached in time, sometimes hanging."""
+"""Volumes: zonal, with a limit per machine type, attached and detached in time, sometimes hanging.
+
+An inventory of hosts has one shared storage: its volumes are in the region, and every host reaches them.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +46,10 @@ class Storage:
             for volume in living:
                 if volume.name == name:
                     raise CloudError("NameInUse", f"a volume named {name} exists", by=volume.id)
-            if place not in (*cloud.zones, *settings.hosts):
-                raise CloudError("InvalidZone", f"there is no zone or host {place!r} in {cloud.region}")
+            if place not in ((cloud.region,) if settings.hosts else cloud.zones):
+                raise CloudError("InvalidZone", f"there is no zone {place!r} in {cloud.region}")
+            if place in cloud.cut():
+                raise CloudError("ZoneUnavailable", f"zone {place} does not answer", retryAfter=10.0)
             full = settings.quota.volumes is not None and len(living) >= settings.quota.volumes
             if full or cloud.faults.take(("quota",), "create", "Volume", place):
                 raise CloudError("QuotaExceeded", f"the account {cloud.account} has reached its quota of volumes")
@@ -91,7 +96,7 @@ class Storage:
                 raise CloudError("VolumeInUse", f"volume {volume.id} is attached to {view.machine}", by=view.machine)
             if view.phase != physics.RUNNING:
                 raise CloudError("IncorrectState", f"volume {volume.id} is {view.phase}", retryAfter=1.0)
-            if volume.place != machine.place:
+            if not settings.hosts and volume.place != machine.place:
                 raise CloudError(
                     "InvalidVolume.ZoneMismatch",
                     f"volume {volume.id} is in {volume.place}, machine {machine.id} in {machine.place}",
@@ -120,20 +125,26 @@ class Storage:
             detached_at = None if hang and not hang.seconds else now + (hang.seconds if hang else cloud.settings.attach_seconds)
             cloud.state.put(replace(volume, detaching=True, detached_at=detached_at))
 
-    def find(self, tags: Mapping[str, str]) -> list[VolumeView]:
+    def find(self, tags: Mapping[str, str]) -> tuple[list[VolumeView], frozenset[str]]:
+        """With these tags; and the zones that did not answer, which are left out."""
         cloud, now = self._cloud, self._cloud.now()
         newest = now
         with cloud.state.read():
+            cut = set(cloud.cut())
+            if (dark := cloud.faults.take(("unreachable",), "list", "Volume")) is not None:
+                cut.add(dark.place if dark.place != "*" else cloud.zones[0])
             if (stale := cloud.faults.take(("staleList",), "list", "Volume")) is not None:
                 newest = now - stale.seconds
-            return [
+            found = [
                 self._view(volume, now)
                 for volume in cloud.state.table(Volume).values()
                 if volume.visible_at <= now
                 and volume.created_at <= newest
+                and volume.place not in cut
                 and tags.items() <= volume.tags.items()
                 and physics.volume_phase(volume, now) not in (None, physics.OVER)
             ]
+            return found, frozenset(cut & set(cloud.zones))
 
     def get(self, id: str) -> VolumeView | None:
         cloud, now = self._cloud, self._cloud.now()
