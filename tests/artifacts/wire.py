@@ -1,6 +1,6 @@
 """A breakable wire to a Docker engine: a unix socket in front of another one, which loses what it is told to lose.
 
-Used by tests that need an engine to fall silent in the middle of things, which a real one does not do on request. One
+Used by tests that need an engine to fall silent in the middle of things, or to be full, which a real one is not on request. One
 request per connection, so that each can be judged by its method.
 """
 
@@ -15,6 +15,12 @@ from pathlib import Path
 
 CHANGING = (b"POST", b"PUT", b"DELETE")
 
+SENTENCE = b'{"message": "mkdir /var/lib/docker/overlay2/0a1b: no space left on device"}'
+FULL = (
+    b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%s" % (len(SENTENCE), SENTENCE)
+)
+
 
 class Wire:
     """Give `host` to a client instead of the engine's. `requests` counts what came through or was lost."""
@@ -24,6 +30,8 @@ class Wire:
         self.requests = 0
         self._engine = engine_host.removeprefix("unix://")
         self._mode = ""
+        self._room: int | None = None
+        self._lock = threading.Lock()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(64)
@@ -43,6 +51,22 @@ class Wire:
         finally:
             self._mode = ""
 
+    @contextmanager
+    def full_after(self, room: int) -> Iterator[None]:
+        """Inside, the engine's disk has space for `room` more containers."""
+        self._room = room
+        try:
+            yield
+        finally:
+            self._room = None
+
+    def _refuses(self, head: bytes) -> bool:
+        if self._room is None or b"/containers/create" not in head.split(b"\r\n")[0]:
+            return False
+        with self._lock:
+            self._room -= 1
+            return self._room < 0
+
     def _accept(self) -> None:
         while True:
             try:
@@ -61,6 +85,9 @@ class Wire:
             self.requests += 1
             changing = head.startswith(CHANGING)
             if self._mode == "everything" or (self._mode == "requests" and changing):
+                return
+            if self._refuses(head):
+                client.sendall(FULL)
                 return
             with socket.socket(socket.AF_UNIX) as engine:
                 engine.connect(self._engine)

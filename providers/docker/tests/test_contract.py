@@ -77,6 +77,7 @@ class Contract:
             lost_reply=lambda: wire.losing("replies"),
             lost_request=lambda: wire.losing("requests"),
             unreachable=unreachable,
+            no_capacity=wire.full_after,
             squat=squat,
             existing_network=existing_network,
             close=close,
