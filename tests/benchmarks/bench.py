@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kubeup import daemon
 from kubeup.api import Api, kind_named, login
 from kubeup.state import State
+
+from kubeup import daemon
 
 LOAD = Path(__file__).with_name("load.py")
 Line = tuple[str, str]

@@ -1,0 +1,66 @@
+"""The main job on real machines: containers on a real Docker engine, and `docker ps` agrees at each step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.docker, pytest.mark.kubectl, pytest.mark.slow]
+
+BOXES = """
+apiVersion: kubeup.dev/v1alpha1
+kind: Provider
+metadata: {{name: engine}}
+spec: {{type: docker, images: {{debian-12: "{image}"}}}}
+---
+apiVersion: kubeup.dev/v1alpha1
+kind: Cluster
+metadata: {{name: local}}
+spec: {{provider: engine}}
+---
+apiVersion: kubeup.dev/v1alpha1
+kind: NodePool
+metadata: {{name: box}}
+spec: {{cluster: local, replicas: 2, machine: {{cpu: 1, memory: 64Mi}}}}
+"""
+
+
+def test_a_pool_of_containers_comes_up_heals_scales_rolls_and_goes(
+    kubeup: Any, until: Callable[..., None], docker_engine: Any
+) -> None:
+    kubeup.env.update(docker_engine.env)
+
+    def containers() -> list[dict[str, Any]]:
+        return [c for c in docker_engine.ps(cluster_name="local") if c["State"] == "running"]
+
+    out = kubeup("up", "-f", kubeup.write(BOXES.format(image=docker_engine.image)))
+    assert "2 machines" in out
+    assert len(containers()) == 2
+    assert {m["status"]["id"] for m in kubeup.machines()} == {c["Id"] for c in containers()}
+    assert all(m["status"]["addresses"] for m in kubeup.machines())
+
+    gone = containers()[0]["Id"]
+    docker_engine.remove(gone)
+    until(lambda: len(containers()) == 2 and gone not in {c["Id"] for c in containers()}, "a new container")
+    until(lambda: len(kubeup.machines(ready=True)) == 2, "two Ready machines")
+
+    kubeup.kubectl("scale", "nodepool", "box", "--replicas=3")
+    until(lambda: len(containers()) == 3 and len(kubeup.machines(ready=True)) == 3, "three containers")
+
+    before = {c["Id"] for c in containers()}
+    kubeup.kubectl("patch", "nodepool", "box", "--type=merge", "-p", '{"spec":{"machine":{"memory":"96Mi"}}}')
+    until(lambda: len(containers()) == 3 and not before & {c["Id"] for c in containers()}, "all replaced", 120)
+
+    kubeup("down", "--yes")
+    assert docker_engine.ps(cluster_name="local") == []
+    assert docker_engine.networks(cluster_name="local") == []
+
+
+def test_the_example_for_docker_is_the_quickstart_with_another_provider() -> None:
+    from pathlib import Path
+
+    text = Path(__file__).parents[2].joinpath("docs/examples/docker.yaml").read_text()
+    cluster, pool = yaml.safe_load_all(text)
+    assert cluster["spec"] == {"provider": "docker"}
+    assert pool["spec"]["replicas"] == 3
