@@ -156,6 +156,13 @@ class Cache:
         """Call after each change that a watch tells, in order, on the client's thread: quick, and never raising."""
         self._handlers.setdefault(kind, []).append(handler)
 
+    def replay(self, kind: type[Resource], name: str, namespace: str = "") -> None:
+        """Call the handlers as if the object had changed: something that belongs to it did."""
+        obj = self.get(kind, name, namespace)
+        if obj is not None:
+            for handler in self._handlers.get(kind, ()):
+                handler(Event("MODIFIED", obj, obj))
+
     def put(self, obj: Resource) -> bool:
         """Take over a state unless a newer one is there. An object that nothing holds any more is gone."""
         rv = int(obj.metadata.resource_version or 0)

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from ..client import Client, Event
-from ..kinds import KINDS
+from ..kinds import KINDS, Provider
 from ..objects import Resource
 from ..plugins import Plugins
 from ..statuses import AlreadyExists, Conflict
@@ -59,7 +59,8 @@ class Manager:
         self._threads: list[threading.Thread] = []
         self._writers = None if inline else ThreadPoolExecutor(workers, thread_name_prefix="writes")
         cache = Cache()
-        places = Places(self.clock, self._wake)
+        places = Places(self.clock)
+        places.on_change(lambda name: cache.replay(Provider, name))
         calls = Calls(self.clock, places, self._wake, inline=inline)
         cached = CachedClient(client, cache)
         inventory = Inventory(self.clock, places, calls, self._wake, installation)

@@ -8,9 +8,8 @@ calls tell again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ..errors import NoCapacity
 from ..errors import Place as Reach
@@ -18,16 +17,13 @@ from ..kinds import Provider
 from ..supplier import Capabilities, Identity, Suppliers
 from .clock import Clock
 
-if TYPE_CHECKING:
-    from .controller import Key
-
 COOL = 300.0
 """Seconds for which a lack of capacity is believed when the place does not say."""
 
 COOL_QUOTA = 900.0
 """The same for a quota, which only a person raises."""
 
-Follower = Callable[[str], Iterable[tuple[str, "Key"]]]
+Follower = Callable[[str], None]
 
 
 @dataclass(eq=False)
@@ -142,9 +138,8 @@ class Cooldowns:
 class Places:
     """All places by Provider name. Thread-safe."""
 
-    def __init__(self, clock: Clock, wake: Callable[[str, Key], None]) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.cooldowns = Cooldowns(clock)
-        self._wake = wake
         self._places: dict[str, Place] = {}
         self._followers: list[Follower] = []
 
@@ -170,9 +165,8 @@ class Places:
 
     def changed(self, name: str) -> None:
         for follower in self._followers:
-            for controller, key in follower(name):
-                self._wake(controller, key)
+            follower(name)
 
     def on_change(self, follower: Follower) -> None:
-        """follower(name of a Provider) -> which keys of which controllers to wake."""
+        """Call with the name of a Provider when its place changed. Controllers that watch Providers are woken anyway."""
         self._followers.append(follower)
