@@ -1,4 +1,4 @@
-"""A kubeup of one's own for end-to-end tests: the real command in real processes, on a state directory and a simulated cloud of its own."""
+"""A kubeup of one's own for end-to-end tests: real processes, with their own state directory and their own simulated cloud."""
 
 from __future__ import annotations
 
