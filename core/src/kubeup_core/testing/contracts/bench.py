@@ -8,15 +8,11 @@ SDK: a `dies_at(n)` is a process killed there, a `broke_at(n)` a budget spent th
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, NoReturn, TypeVar
-from unittest import mock
-
-import pytest
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from ...errors import Blocked, NotReady, SupplierError, Unknown
 from ...supplier import (
@@ -37,28 +33,15 @@ from ...supplier import (
     Suppliers,
     Template,
 )
+from .checks import ALIVE
 from .rig import Rig
+from .waiting import Waited, no_sleep_in
 
 T = TypeVar("T")
-
-ALIVE = frozenset({Phase.PARTIAL, Phase.PENDING, Phase.RUNNING, Phase.STOPPED, Phase.UNKNOWN})
-_RANK = {
-    Phase.PARTIAL: 0,
-    Phase.PENDING: 1,
-    Phase.RUNNING: 2,
-    Phase.STOPPED: 2,
-    Phase.FAILED: 3,
-    Phase.DELETING: 4,
-    Phase.GONE: 5,
-}
 
 
 class Killed(BaseException):
     """The process dies here. No supplier may catch it: a dead process catches nothing."""
-
-
-class Waited(BaseException):
-    """A supplier slept."""
 
 
 @dataclass
@@ -68,17 +51,6 @@ class Fuse:
     left: int
     error: Callable[[], BaseException]
     blown: bool = False
-
-
-def not_offered(what: str) -> NoReturn:
-    pytest.skip(f"not offered: {what}")
-
-
-def offered(hook: T | None, what: str) -> T:
-    """The hook of the rig, or a skip that says what is missing."""
-    if hook is None:
-        not_offered(what)
-    return hook
 
 
 class Bench:
@@ -154,7 +126,7 @@ class Bench:
                 raised.append(error)
 
         thread = threading.Thread(target=run, daemon=True)
-        with _no_sleep(thread):
+        with no_sleep_in(thread):
             thread.start()
             thread.join(self.rig.longest_call)
         assert not thread.is_alive(), f"{what} did not come back within {self.rig.longest_call} s: it waits for something"
@@ -369,50 +341,3 @@ class Bench:
         assert free, f"the rig's offer has too few slots for this test: {offer.slots}"
         self._slots.add(free[0])
         return free[0]
-
-
-def unmarked(ref: Ref) -> Ref:
-    """The same id under a mark that it does not carry, of the same installation and cluster."""
-    return Ref(id=ref.id, mark=replace(ref.mark, maker=str(uuid.uuid4())))
-
-
-def well_formed(results: object, count: int, name: str) -> None:
-    """A sequence of Results, one per input, with our errors only."""
-    assert isinstance(results, list | tuple), f"{name} returns {type(results).__name__}, not a sequence of Result"
-    assert all(isinstance(result, Result) for result in results), f"{name} returns {results}"
-    assert len(results) == count, f"{name} returns {len(results)} results for {count} inputs"
-    wrong = [r.error for r in results if r.error is not None and not isinstance(r.error, SupplierError)]
-    assert not wrong, f"{name} puts {wrong} into results, which are not errors of kubeup_core"
-
-
-class Lives:
-    """Watches that no phase goes backwards."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, Phase] = {}
-
-    def see(self, id: str, phase: Phase) -> None:
-        before = self._last.get(id)
-        if phase == Phase.UNKNOWN:
-            return
-        assert before is None or _RANK[phase] >= _RANK[before], f"{id} went from {before} back to {phase}"
-        self._last[id] = phase
-
-
-@contextmanager
-def _no_sleep(thread: threading.Thread) -> Iterator[None]:
-    """time.sleep, and a timed wait on an Event, stop `thread` instead of waiting. Other threads (a server) are left alone."""
-    sleep, wait = time.sleep, threading.Event.wait
-
-    def no_sleep(seconds: float) -> None:
-        if threading.current_thread() is thread and seconds > 0:
-            raise Waited(f"time.sleep({seconds})")
-        sleep(seconds)
-
-    def no_wait(event: threading.Event, timeout: float | None = None) -> bool:
-        if threading.current_thread() is thread and timeout and not event.is_set():
-            raise Waited(f"Event.wait({timeout})")
-        return wait(event, timeout)
-
-    with mock.patch("time.sleep", no_sleep), mock.patch("threading.Event.wait", no_wait):
-        yield

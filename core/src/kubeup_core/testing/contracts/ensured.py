@@ -12,7 +12,8 @@ from typing import Any
 from ...errors import NotFound, NotReady, SupplierError, Taken, Unknown
 from ...supplier import Phase, Ref, Scope, Snapshot, Suppliers
 from .base import Contract
-from .bench import Bench, Lives, offered, unmarked
+from .bench import Bench
+from .checks import Lives, offered, unmarked
 
 _MOST_REQUESTS = 60
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from ...supplier import Host, LBMember, Listener, LoadBalancerSpec, Suppliers
-from .bench import Bench, not_offered
+from .bench import Bench
+from .checks import not_offered
 from .ensured import EnsuredContract
 
 _NO_TRAFFIC = (None, "draining", "unused")

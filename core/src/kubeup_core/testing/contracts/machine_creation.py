@@ -7,7 +7,8 @@ from dataclasses import replace
 from ...errors import SupplierError
 from ...supplier import Launch, MachineState, Outcome, Phase, Problem
 from .base import Contract
-from .bench import Bench, not_offered, well_formed
+from .bench import Bench
+from .checks import not_offered, well_formed
 
 _NOMINAL = 0.9  # sizes are nominal: a "24 GiB" host reports 23.5
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from ...errors import NotFound, Taken
 from ...supplier import Outcome, Phase, Ref
 from .base import Contract
-from .bench import ALIVE, Bench, not_offered, offered, unmarked, well_formed
+from .bench import Bench
+from .checks import ALIVE, not_offered, offered, unmarked, well_formed
 
 
 class MachineDeletion(Contract):

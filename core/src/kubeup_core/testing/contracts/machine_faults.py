@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from ...errors import NoCapacity, NotReady, SupplierError, Unknown
 from ...supplier import Launch, MachineState, Outcome, Phase, Result, Scope
 from .base import Contract
-from .bench import ALIVE, Bench, offered
+from .bench import Bench
+from .checks import ALIVE, offered
 
 _MOST_REQUESTS = 60  # of one launch; a supplier that needs more is not tested beyond
 

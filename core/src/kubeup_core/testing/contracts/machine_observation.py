@@ -7,7 +7,8 @@ from dataclasses import replace
 from ...errors import NotFound
 from ...supplier import Launch, MachineState, Phase, Ref, Scope
 from .base import Contract
-from .bench import Bench, Lives, offered
+from .bench import Bench
+from .checks import Lives, offered
 
 
 class MachineObservation(Contract):

@@ -7,7 +7,8 @@ from typing import Any
 
 from ...errors import SupplierError
 from ...supplier import NetworkSpec, Phase, Rule, Suppliers
-from .bench import Bench, not_offered, offered
+from .bench import Bench
+from .checks import not_offered, offered
 from .ensured import EnsuredContract
 
 

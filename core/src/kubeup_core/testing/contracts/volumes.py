@@ -7,7 +7,8 @@ from typing import Any
 
 from ...errors import Blocked, InvalidSpec, NoCapacity, NotFound, NotReady, Taken
 from ...supplier import MachineState, Member, Offer, Phase, Ref, Suppliers, VolumeSpec
-from .bench import Bench, not_offered, unmarked
+from .bench import Bench
+from .checks import not_offered, unmarked
 from .ensured import EnsuredContract
 
 

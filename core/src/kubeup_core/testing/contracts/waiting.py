@@ -1,0 +1,35 @@
+"""Catches a supplier that sleeps: while a test watches, time.sleep and timed waits stop the watched thread instead of waiting.
+
+Used by `Bench.must_not_wait` alone. This is the one module of the contracts that touches time.sleep, and only to replace it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+
+class Waited(BaseException):
+    """A supplier slept."""
+
+
+@contextmanager
+def no_sleep_in(thread: threading.Thread) -> Iterator[None]:
+    """time.sleep, and a timed wait on an Event, stop `thread` instead of waiting. Other threads (a server) are left alone."""
+    sleep, wait = time.sleep, threading.Event.wait
+
+    def no_sleep(seconds: float) -> None:
+        if threading.current_thread() is thread and seconds > 0:
+            raise Waited(f"time.sleep({seconds})")
+        sleep(seconds)
+
+    def no_wait(event: threading.Event, timeout: float | None = None) -> bool:
+        if threading.current_thread() is thread and timeout and not event.is_set():
+            raise Waited(f"Event.wait({timeout})")
+        return wait(event, timeout)
+
+    with mock.patch("time.sleep", no_sleep), mock.patch("threading.Event.wait", no_wait):
+        yield
