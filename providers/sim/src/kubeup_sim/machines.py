@@ -208,7 +208,7 @@ class Machines:
     def _result(self, launch: Launch, launched: Launched, index: int) -> Result:
         operation = launched.operation
         id, error = operation.machines[index], operation.errors.get(str(index))
-        unreachable = bool(_places(launch, index) & launched.unreachable)
+        unreachable = bool(launched.unreachable) and bool(_places(launch, index) & launched.unreachable)
         if error is not None:
             if error["code"] != HOST_UNREACHABLE:
                 return Result(id="", outcome=Outcome.REFUSED, error=decision(CloudError.from_record(error)))
@@ -224,7 +224,7 @@ class Machines:
         return self._outcome(view, launched.state)
 
     def _outcome(self, view: MachineView, state: str) -> Result:
-        id, error = view.machine.id, self._state(view).error
+        id, error = view.machine.id, _late_refusal(view)
         match view.phase:
             case physics.STOPPING | physics.OVER | physics.REFUSED:
                 return Result(id=id, outcome=Outcome.DEAD, error=error)
@@ -258,18 +258,20 @@ class Machines:
         kept = self._kept.get(view.machine.id)
         if kept is not None and kept[0].machine is view.machine and kept[0][1:] == view[1:]:
             return kept[1]
-        state = _described(view, self._settings.access)
+        same_tags = kept is not None and kept[0].machine.tags is view.machine.tags
+        ref = kept[1].ref if kept is not None and same_tags else None
+        state = _described(view, ref, self._settings.access)
         if len(self._kept) >= KEPT_STATES:
             self._kept.clear()
         self._kept[view.machine.id] = (view, state)
         return state
 
 
-def _described(view: MachineView, access: str) -> MachineState:
+def _described(view: MachineView, ref: Ref | None, access: str) -> MachineState:
+    """ref: the one of the last description, when the tags are the same: half of the work."""
     machine = view.machine
-    refused = view.phase == physics.REFUSED and machine.error is not None
     return MachineState(
-        ref=Ref(id=machine.id, mark=marks.mark_of(machine, "Machine")),
+        ref=ref or Ref(id=machine.id, mark=marks.mark_of(machine, "Machine")),
         phase=PHASES[view.phase],
         place=machine.place,
         name=machine.hostname,
@@ -286,9 +288,14 @@ def _described(view: MachineView, access: str) -> MachineState:
             "machineType": machine.machine_type,
             "userData": machine.user_data_digest,
         },
-        error=decision(CloudError.from_record(machine.error)) if refused and machine.error else None,
+        error=_late_refusal(view),
         leaving_at=machine.leaving_at,
     )
+
+
+def _late_refusal(view: MachineView) -> SupplierError | None:
+    error = view.machine.error
+    return decision(CloudError.from_record(error)) if error is not None and view.phase == physics.REFUSED else None
 
 
 def _places(launch: Launch, index: int) -> set[str]:

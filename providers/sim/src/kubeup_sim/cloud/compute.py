@@ -227,7 +227,9 @@ class Compute:
         name, hostname, slot, volumes = wanted.members[index]
         low, high = settings.boot_seconds
         boot = low + (high - low) * physics.draw(settings.seed, id)
-        refusal = cloud.faults.take(("lateRefusal",), "launch", "Machine", wanted.place, wanted.machine_type)
+        refusal = None
+        if cloud.faults.planted:
+            refusal = cloud.faults.take(("lateRefusal",), "launch", "Machine", wanted.place, wanted.machine_type)
         number = int(id[-7:], 16) % 65536
         disk = None if wanted.started else cloud.state.table(Disk).get(disks.get(name, ""))
         if disk is not None and rollback_at is not None:

@@ -130,6 +130,11 @@ class Faults:
         with self._cloud.state.read():
             return list(self._cloud.state.table(FaultRecord).values())
 
+    @property
+    def planted(self) -> bool:
+        """Whether there is any fault at all. Within read() or write()."""
+        return bool(self._cloud.state.table(FaultRecord))
+
     def take(
         self,
         names: Iterable[str],
@@ -142,7 +147,7 @@ class Faults:
         """The first planted fault that strikes here, used up by one. place and machine_type None: the request names none."""
         state = self._cloud.state
         with state.read():
-            if not state.table(FaultRecord):
+            if not self.planted:
                 return None
         with state.write():
             for record in list(state.table(FaultRecord).values()):
