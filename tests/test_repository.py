@@ -84,7 +84,7 @@ def test_nothing_in_the_core_or_a_provider_sleeps_or_reads_the_clock_by_itself(s
 
 def test_sqlite_is_imported_in_one_place_of_the_core() -> None:
     importing = {f.name for f in CORE if re.search(r"^\s*import sqlite3|^\s*from sqlite3", f.read_text(), re.MULTILINE)}
-    assert importing <= {"store.py", "migrations.py"}
+    assert importing <= {"sqlite.py"}
 
 
 def test_the_core_does_not_know_which_provider_it_talks_to() -> None:
