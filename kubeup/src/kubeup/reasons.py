@@ -53,14 +53,16 @@ def explain(api: Api, obj: Object, seen: frozenset[str] = frozenset()) -> Reason
     return reason
 
 
-def render(reason: Reason, indent: str = "") -> str:
-    """As a tree, root first."""
-    lines = [f"{indent}{reason.title}" + (f": {reason.why}" if reason.why else "")]
-    inner = indent.replace("└─ ", "   ") + "   "
-    lines += [f"{inner}{line}" for line in reason.extra]
+def render(reason: Reason, first: str = "", rest: str = "") -> str:
+    """As a tree, root first. first: what stands before this line; rest: before those below it."""
+    lines = [f"{first}{reason.title}" + (f": {reason.why}" if reason.why else "")]
+    bar = "│  " if reason.below else "   "
+    lines += [f"{rest}{bar}{line}" for line in reason.extra]
     if reason.remedy:
-        lines.append(f"{inner}→ {reason.remedy}")
-    lines += [render(below, f"{inner[:-3]}└─ ") for below in reason.below]
+        lines.append(f"{rest}{bar}→ {reason.remedy}")
+    for i, below in enumerate(reason.below):
+        last = i == len(reason.below) - 1
+        lines.append(render(below, f"{rest}{'└─ ' if last else '├─ '}", f"{rest}{'   ' if last else '│  '}"))
     return "\n".join(lines)
 
 
