@@ -107,6 +107,10 @@ def _convert(kind: Kind, schema: Any) -> Any:
     if "const" in out:
         out["enum"] = [out.pop("const")]
         out.setdefault("type", "string" if isinstance(out["enum"][0], str) else "integer")
+    for limit in ("Minimum", "Maximum"):
+        # A number in JSON Schema, a flag in OpenAPI 3.0; kubectl drops the whole document otherwise.
+        if (exclusive := out.pop(f"exclusive{limit}", None)) is not None:
+            out |= {limit.lower(): exclusive, f"exclusive{limit}": True}
     if out.get("x-kubernetes-int-or-string") is False:
         del out["x-kubernetes-int-or-string"]
     if "properties" in out:
@@ -147,7 +151,7 @@ def _union(kind: Kind, schema: dict[str, Any]) -> dict[str, Any]:
 def _described(schema: dict[str, Any], text: str) -> dict[str, Any]:
     if "$ref" in schema:
         return {"allOf": [{"$ref": schema["$ref"]}], "description": _plain(text)}
-    return {**schema, "description": schema.get("description") if "allOf" in schema else _plain(text)}
+    return {**schema, "description": _plain(text)}
 
 
 def _plain(text: str) -> str:
