@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 import pytest
-
 from kubeup_core.bootstrap import bootstrap
 from kubeup_core.inprocess import InProcess
 from kubeup_core.kinds import KINDS, Kind
@@ -107,7 +106,7 @@ class Api:
         return loaded
 
 
-@pytest.fixture()
+@pytest.fixture
 def api(tmp_path: Path) -> Iterator[Api]:
     made = Api(tmp_path)
     yield made

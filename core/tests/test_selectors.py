@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from kubeup_core.kinds.builtins import EVENT, NAMESPACE
 from kubeup_core.kinds.machine import KIND as MACHINE
 from kubeup_core.selectors import compile_selectors, name_in

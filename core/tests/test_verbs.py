@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 import pytest
-
 from kubeup_core.kinds import Machine, NodePool
 from kubeup_core.statuses import AlreadyExists, BadRequest, Conflict, Forbidden, Invalid, NotFound
 from kubeup_core.store import RV_SLOT

@@ -6,7 +6,6 @@ from typing import Any
 
 import orjson
 import pytest
-
 from kubeup_core.statuses import BadRequest, Expired, Invalid, Timeout
 from kubeup_core.store import Change
 

@@ -300,12 +300,12 @@ def _drop(value: Any, gone: Fields, path: tuple[str, ...]) -> None:
             if item is None:
                 continue
             at = value.index(item)
-            if below and isinstance(item, dict):
-                item = item.copy()
-                _drop(item, below, (*path, key))
-                value[at] = item
-            if not below or not item:
+            # With its key goes the item, and the defaults that nobody owns with it.
+            if not below or f"f:{_KEYED[path]}" in below:
                 del value[at]
+            else:
+                value[at] = item.copy()
+                _drop(value[at], below, (*path, key))
 
 
 def _is(entry: Entry, manager: str, operation: str, subresource: str) -> bool:
