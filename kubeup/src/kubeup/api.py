@@ -81,9 +81,15 @@ class Api:
             self._http.close()
 
     def request(
-        self, method: str, path: str, *, params: dict[str, str] | None = None, body: Object | None = None, kind: str = "application/json",
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        body: Object | None = None,
+        kind: str = "application/json",
         accept: str = "application/json",
-    ) -> Object:  # fmt: skip
+    ) -> Object:
         """One request. Raises Refused for what the API refuses, CommandError when nobody answers."""
         import httpx
         import orjson

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 import click
 
@@ -46,7 +46,10 @@ class _Commands(click.Group):
             command: click.Command = module.command
             return command
         added = _added().get(cmd_name)
-        return added.load() if added is not None else None
+        if added is None:
+            return None
+        found: click.Command = added.load()
+        return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -64,7 +67,7 @@ class _Commands(click.Group):
             raise
 
 
-def _added() -> dict[str, object]:
+def _added() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group="kubeup.commands")}
 
 
