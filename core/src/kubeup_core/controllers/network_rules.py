@@ -1,0 +1,117 @@
+"""What a network must let through, and which networks reach each other. Pure functions on objects; no calls.
+
+`network.py` hands `rules` to the supplier; the pool, placement and load balancer controllers ask `reachable` before they put
+something where the rest of the cluster cannot talk to it. Roles are those of Machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..kinds import Cluster, LoadBalancer, Machine, NodePool
+from ..kinds.cluster import NetworkRecord
+from ..kinds.machine import ROLE_LABEL
+from ..supplier import Problem, Rule
+
+ANYONE = "*"
+ALL_PORTS = (0, 65535)
+
+
+def roles(cluster: Cluster) -> tuple[str, ...]:
+    """The roles that machines of this cluster have."""
+    return ("controlPlane", "worker") if cluster.spec.kubernetes else ("plain",)
+
+
+def rules(
+    cluster: Cluster, balancers: Iterable[LoadBalancer], machines: Iterable[Machine] = (), ssh_port: int | None = None
+) -> tuple[Rule, ...]:
+    """Sorted and without duplicates, so that an unchanged cluster gives an equal answer.
+
+    machines  those that load balancers may name; ssh_port  where the place's machines are logged in to, None where they are not
+    """
+    wanted = set(_inside(cluster))
+    if ssh_port is not None:
+        wanted.update(_tcp(ANYONE, role, ssh_port) for role in roles(cluster))
+    if cluster.spec.kubernetes and cluster.spec.endpoint.exposure == "public":
+        wanted.add(_tcp(ANYONE, "controlPlane", cluster.spec.endpoint.port))
+    by_name = {machine.name: machine for machine in machines}
+    for balancer in balancers:
+        if not balancer.deleting:
+            wanted.update(_balanced(cluster, balancer, by_name))
+    return tuple(sorted(wanted, key=lambda r: (r.from_role, r.to_role, r.protocol, r.low, r.high)))
+
+
+def fabric(cluster: Cluster, provider: str) -> str:
+    """What is equal for two Providers whose machines reach each other by internal address.
+
+    A place that has no networks, or does not say, reaches itself only.
+    """
+    record = next((n for n in cluster.status.networks if n.provider == provider), None)
+    return (record.fabric if record else "") or f"only {provider}"
+
+
+def known(cluster: Cluster, provider: str) -> bool:
+    """Whether the fabric of this Provider's network is final."""
+    record: NetworkRecord | None = next((n for n in cluster.status.networks if n.provider == provider), None)
+    return record is None or bool(record.fabric)
+
+
+def providers_of(cluster: Cluster, pool: NodePool) -> tuple[str, ...]:
+    """The Providers that a pool may get machines from, in its order."""
+    named = [offer.provider for offer in pool.spec.offers] or [pool.spec.provider or cluster.spec.provider]
+    return tuple(dict.fromkeys(named))
+
+
+def reachable(cluster: Cluster, pool: NodePool, provider: str | None = None) -> Problem | None:
+    """Why machines of this pool (at one of its Providers, or at any) could not work with the rest of the cluster; None: they can.
+
+    Only Kubernetes needs it: nodes must reach the control plane and each other. Plain machines need not reach each other, so a
+    plain cluster may spread over any Providers; what a load balancer needs is checked with its members.
+    """
+    if cluster.spec.kubernetes is None or cluster.spec.network.routed:
+        return None
+    home = cluster.spec.provider
+    for name in (provider,) if provider else providers_of(cluster, pool):
+        if name == home or not (known(cluster, home) and known(cluster, name)):
+            continue
+        here, there = fabric(cluster, name), fabric(cluster, home)
+        if here != there:
+            field = "offers" if pool.spec.offers else "provider"
+            return Problem(
+                path=f"spec.{field}",
+                message=f"pool {pool.name} ({here}) and the control plane ({there}) cannot reach each other",
+                remedy=f"connect them and set network.routed: true in Cluster {cluster.name}, or use two clusters",
+            )
+    return None
+
+
+def _inside(cluster: Cluster) -> Iterator[Rule]:
+    """Machines of one cluster trust each other: pods, overlays and node ports use any protocol between them."""
+    for a in roles(cluster):
+        for b in roles(cluster):
+            yield Rule(from_role=a, to_role=b, protocol="all", low=ALL_PORTS[0], high=ALL_PORTS[1])
+
+
+def _balanced(cluster: Cluster, balancer: LoadBalancer, machines: dict[str, Machine]) -> Iterator[Rule]:
+    """A balancer may keep the client's address, so its members' ports are open to anyone, or inside only for an internal one."""
+    if balancer.spec.exposure == "internal":
+        return
+    for role in _member_roles(cluster, balancer, machines):
+        for listener in balancer.spec.listeners:
+            port = listener.target_port or listener.port
+            yield Rule(from_role=ANYONE, to_role=role, protocol=listener.protocol.lower(), low=port, high=port)
+        if balancer.spec.health.port is not None:
+            yield _tcp(ANYONE, role, balancer.spec.health.port)
+
+
+def _member_roles(cluster: Cluster, balancer: LoadBalancer, machines: dict[str, Machine]) -> tuple[str, ...]:
+    """Decided by the wish, not by which machines there are just now, so that the rules do not come and go with machines."""
+    if balancer.spec.members.machines is not None:
+        found = {machines[name].spec.role for name in balancer.spec.members.machines if name in machines}
+        return tuple(sorted(found))
+    selected = (balancer.spec.members.selector or {}).get(ROLE_LABEL)
+    return (selected,) if selected else ("worker",) if cluster.spec.kubernetes else ("plain",)
+
+
+def _tcp(from_role: str, to_role: str, port: int) -> Rule:
+    return Rule(from_role=from_role, to_role=to_role, protocol="tcp", low=port, high=port)

@@ -1,0 +1,213 @@
+"""One resource at a place: made once, found again after a crash, removed with proof. For networks, load balancers and volumes.
+
+Machines come in batches and are journalled as Launches; these three are single, and the journal is their own object: before the
+first call its status says where it is going to be made. So after a crash, or after a reply that was lost, a resource that may
+or may not exist is looked for by its mark until it is seen, or until observation proves that it is not there; only then is it
+asked for again. What is kept here in memory only saves calls and waiting: all of it is found again by observing.
+
+Called by `network.py`, `load_balancer.py` and `volume.py`. What to ask for, and what to tell people, is theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar, cast
+
+from ..errors import Blocked, InvalidSpec, NotFound, SupplierError, Unknown
+from ..runtime.calls import InProgress
+from ..runtime.controller import Env, Key
+from ..runtime.inventory import What
+from ..runtime.places import Place
+from ..supplier import Mark, Phase, Ref
+
+STEP = 2.0
+"""Awake seconds between two steps of something that is not finished: `ensure` and `delete` do one step per call."""
+
+
+class State(Protocol):
+    """What the states of the three have in common."""
+
+    @property
+    def ref(self) -> Ref: ...
+    @property
+    def phase(self) -> Phase: ...
+
+
+S = TypeVar("S", bound=State)
+T = TypeVar("T")
+
+
+class NotYet(Exception):
+    """Nothing can be decided before the place has been observed again; look again after so many awake seconds."""
+
+    def __init__(self, after: float = STEP) -> None:
+        super().__init__(f"looks again in {after:g} s")
+        self.after = after
+
+
+@dataclass
+class _Memory(Generic[S]):
+    """sure: no creating call with an unknown outcome is about. since: awake stamp from which a proof of absence has to start."""
+
+    sure: bool = False
+    since: float = 0.0
+    wish: str = ""
+    answer: S | None = None
+    answered: float = float("-inf")
+    refusal: tuple[str, SupplierError] | None = None
+    deleted: float | None = None
+
+
+class Single(Generic[S]):
+    """The resources of one sort (`networks`, `load_balancers` or `volumes`) at all places. Thread-safe."""
+
+    def __init__(self, env: Env, what: What, controller: str) -> None:
+        self.env = env
+        self.what = what
+        self.controller = controller
+        self._memory: dict[tuple[str, str], _Memory[S]] = {}
+        self._lock = threading.Lock()
+
+    def look(self, place: Place, mark: Mark) -> S | None:
+        """The newest that is known of it: an answer of `ensure`, until an observation that began later is there."""
+        memory = self._of(place, mark)
+        self.env.inventory.want(place, self.what)
+        snapshot = self.env.inventory.snapshot(place, self.what)
+        seen = cast("S | None", self.env.inventory.state(place, self.what, mark))
+        if memory.answer is None or (seen is not None and snapshot is not None and snapshot.started > memory.answered):
+            return seen
+        if seen is None and self._absent(place, mark, memory.answer.ref.id, memory.answered):
+            memory.answer, memory.wish = None, ""
+            return None
+        return memory.answer
+
+    def gone(self, place: Place, mark: Mark, id: str) -> bool:
+        """Proven to be gone, although nobody here asked for that."""
+        return self.look(place, mark) is None and self._absent(place, mark, id, self._of(place, mark).since)
+
+    def began(self, place: Place, mark: Mark) -> None:
+        """The object now says, durably, that it is going to be made here, and nobody can have asked for it before."""
+        self._of(place, mark).sure = True
+
+    def ensure(self, place: Place, mark: Mark, make: Callable[[], S], *, wish: object, key: Key, id: str = "") -> S:
+        """Bring it one step nearer to `wish` where it is not there yet, and say how it is.
+
+        id  the place's id, where the object knows it
+        Raises NotYet, InProgress, and the SupplierErrors of the call. A wish that was refused for good is not sent again.
+        """
+        memory, digest = self._of(place, mark), _digest(wish)
+        state = self.look(place, mark)
+        if state is not None:
+            memory.sure = True
+            if state.phase is Phase.DELETING:
+                raise NotYet  # somebody else deletes it; it comes again when that is over
+            if memory.wish == digest and self._enough(state, memory):
+                return state
+        elif not memory.sure:
+            if not self._absent(place, mark, id, memory.since):
+                self.env.inventory.want(place, self.what, soon=True)
+                raise NotYet
+            memory.sure = True
+        if memory.refusal is not None and memory.refusal[0] == digest:
+            raise memory.refusal[1]
+        return self._send(place, mark, make, memory, digest, key)
+
+    def forget_refusal(self, place: Place, mark: Mark) -> None:
+        """What was refused for good may be asked again: the Provider is another one now."""
+        self._of(place, mark).refusal = None
+
+    def call(self, place: Place, mark: Mark, verb: str, act: Callable[[], T], *, key: Key, token: str = "") -> T:
+        """Another mutating call on the same resource (attach, detach). What is remembered of it is looked at anew."""
+        memory = self._of(place, mark)
+        try:
+            return self.env.calls.do(place, mark.maker, verb, act, wake=(self.controller, key), token=token)
+        except InProgress:
+            raise
+        finally:
+            self.env.inventory.want(place, self.what, soon=True)
+            memory.answer = None
+
+    def remove(
+        self, place: Place, mark: Mark, delete: Callable[[Ref], None], *, key: Key, id: str = "", guard: Callable[[], bool]
+    ) -> bool:
+        """One step of removing it; True when observation has proven that it is gone.
+
+        guard  re-reads the decision from the store just before the call
+        Raises NotYet, InProgress, Blocked and the other SupplierErrors of the call.
+        """
+        memory = self._of(place, mark)
+        self.env.inventory.want(place, self.what, soon=True)
+        state = self.look(place, mark)
+        known = state.ref.id if state is not None else id
+        if state is None and self._absent(place, mark, known, memory.since):
+            self.forget(mark)
+            return True
+        if not known:
+            raise NotYet
+        if memory.deleted is not None and not self._lingers(place, memory.deleted, state):
+            raise NotYet
+        ref = Ref(id=known, mark=mark)
+        try:
+            self.env.calls.do(
+                place, mark.maker, "delete", lambda: delete(ref), wake=(self.controller, key), token=known, guard=guard
+            )
+        except NotFound:
+            pass  # gone, or not ours: either way the proof decides
+        except Blocked as error:
+            if set(error.by) - {known}:
+                raise  # something else is in the way; it is itself when a deletion only takes its time
+        memory.deleted = memory.since = self.env.clock.awake()
+        memory.answer, memory.wish = None, ""
+        raise NotYet
+
+    def forget(self, mark: Mark) -> None:
+        with self._lock:
+            for key in [k for k in self._memory if k[1] == mark.maker]:
+                del self._memory[key]
+
+    # -- below -----------------------------------------------------------------------------------------------------------
+
+    def _send(self, place: Place, mark: Mark, make: Callable[[], S], memory: _Memory[S], digest: str, key: Key) -> S:
+        try:
+            state = self.env.calls.do(place, mark.maker, "ensure", make, wake=(self.controller, key), token=digest)
+        except Unknown:
+            memory.sure, memory.wish, memory.answer = False, "", None
+            memory.since = self.env.clock.awake()
+            raise
+        except SupplierError as error:
+            memory.wish = ""
+            if isinstance(error, InvalidSpec):
+                memory.refusal = (digest, error)
+            raise
+        memory.sure, memory.wish, memory.answer, memory.refusal = True, digest, state, None
+        memory.answered = memory.since = self.env.clock.awake()
+        memory.deleted = None
+        if state.phase is not Phase.RUNNING:
+            self.env.inventory.want(place, self.what, soon=True)
+        return state
+
+    def _enough(self, state: S, memory: _Memory[S]) -> bool:
+        """Finished, or asked a moment ago."""
+        return state.phase is Phase.RUNNING or self.env.clock.awake() < memory.answered + STEP
+
+    def _lingers(self, place: Place, deleted: float, state: S | None) -> bool:
+        """Still there in an observation that began after the last delete: another pass is due."""
+        snapshot = self.env.inventory.snapshot(place, self.what)
+        if state is None or snapshot is None or snapshot.started <= deleted:
+            return False
+        return state.phase is not Phase.DELETING or self.env.clock.awake() >= deleted + 5 * STEP
+
+    def _absent(self, place: Place, mark: Mark, id: str, since: float) -> bool:
+        return self.env.inventory.absent(place, self.what, mark, id=id, since=since) is True
+
+    def _of(self, place: Place, mark: Mark) -> _Memory[S]:
+        with self._lock:
+            return self._memory.setdefault((place.identity.key, mark.maker), _Memory(since=self.env.clock.awake()))
+
+
+def _digest(wish: object) -> str:
+    """Of a frozen dataclass; repr is exact for these, and hides nothing that matters here (networks hold no secrets)."""
+    return hashlib.sha256(repr(wish).encode()).hexdigest()
