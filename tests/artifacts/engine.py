@@ -106,6 +106,7 @@ def last(users: TextIO) -> bool:
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        fcntl.flock(users, fcntl.LOCK_UN)  # before the next one asks, or both would think that the other still uses it
         return False
     return True
 
@@ -153,8 +154,7 @@ def start(folder: Path, host: str) -> None:
             daemon.wait()
             raise NoEngine(f"dockerd did not come up:\n{end}")
         time.sleep(0.05)
-    global _daemon
-    _daemon = daemon
+    _started[folder] = daemon
 
 
 def filter_rule(action: str, folder: Path) -> None:
@@ -167,8 +167,8 @@ def filter_rule(action: str, folder: Path) -> None:
         subprocess.run([*iptables, action, *rule], capture_output=True)
 
 
-_daemon: subprocess.Popen[bytes] | None = None
-"""The engine that this process started, kept so that its end is collected by its parent."""
+_started: dict[Path, subprocess.Popen[bytes]] = {}
+"""The engines that this process started, kept so that the end of each is collected by its parent."""
 
 
 def stop(folder: Path) -> None:
@@ -184,8 +184,8 @@ def stop(folder: Path) -> None:
         os.kill(pid, signal.SIGTERM)
         until = time.monotonic() + STOP_SECONDS
         while engine_pid(folder) is not None and time.monotonic() < until:
-            if _daemon is not None:
-                _daemon.poll()
+            if folder in _started:
+                _started[folder].poll()
             time.sleep(0.05)
     filter_rule("-D", folder)
     clean(folder)
