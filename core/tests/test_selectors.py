@@ -78,7 +78,7 @@ def test_events_select_by_what_they_are_about() -> None:
 
 
 def test_an_unknown_field_is_named() -> None:
-    with pytest.raises(BadRequest, match="field label not supported: spec.cluster"):
+    with pytest.raises(BadRequest, match=r"field label not supported: spec\.cluster"):
         compile_selectors(MACHINE, "", "spec.cluster=x")
     with pytest.raises(BadRequest):
         compile_selectors(MACHINE, "", "metadata.name")

@@ -107,9 +107,9 @@ class Apply:
         delta = difference(live, merged)
         others = self._resolve(others, delta.changed)
         if mine is not None:
-            gone = minus(mine["fieldsV1"], wanted)
+            gone = minus(mine["fieldsV1"], wanted, exact=True)
             for other in others:
-                gone = minus(gone, other["fieldsV1"])
+                gone = minus(gone, other["fieldsV1"], exact=True)
             _drop(merged, gone, ())
         if wanted:
             if mine is not None and mine["fieldsV1"] == wanted and not delta:
@@ -172,14 +172,15 @@ def union(a: Fields, b: Fields) -> Fields:
     return result
 
 
-def minus(a: Fields, b: Fields) -> Fields:
-    """Leaves of `a` that are not in `b`; a leaf of `b` stands for all below it. `a` itself when nothing is taken away."""
+def minus(a: Fields, b: Fields, *, exact: bool = False) -> Fields:
+    """Leaves of `a` that are not in `b`; a leaf of `b` stands for all below it, unless `exact`: then it stands for the map
+    itself, that was empty. `a` itself when nothing is taken away."""
     result = a
     for key, below in b.items():
         have = a.get(key)
-        if have is None or (below and not have):
+        if have is None or (below and not have) or (exact and have and not below):
             continue
-        left = minus(have, below) if below else None
+        left = minus(have, below, exact=exact) if below else None
         if left is have:
             continue
         if result is a:
