@@ -10,12 +10,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 NETWORK_FILESYSTEMS = frozenset({
-    "9p", "afs", "ceph", "cifs", "davfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "gfs2", "glusterfs",
-    "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs",
+    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.ceph", "fuse.ceph-fuse", "fuse.davfs2", "fuse.gcsfuse",
+    "fuse.glusterfs", "fuse.goofys", "fuse.juicefs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "fuse.vmhgfs-fuse", "gfs2",
+    "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "smb", "smb3", "smbfs", "vboxsf",
 })  # fmt: skip
 
 
@@ -24,13 +26,13 @@ class StateDirError(Exception):
 
 
 class InUse(StateDirError):
-    """Another process owns it. pid is 0 when it did not say."""
+    """Another process owns it. pid 0 and address "" when it has not said (yet)."""
 
-    def __init__(self, path: Path, pid: int) -> None:
-        super().__init__(
-            f"{path} is in use by the server with pid {pid or 'unknown'}; `kubeup stop` ends it, or choose another --state"
-        )
+    def __init__(self, path: Path, pid: int, address: str = "") -> None:
+        who = f"the server with pid {pid or 'unknown'}{f' at {address}' if address else ''}"
+        super().__init__(f"{path} is in use by {who}; talk to that one, end it with `kubeup stop`, or choose another --state")
         self.pid = pid
+        self.address = address
 
 
 class NetworkFilesystem(StateDirError):
@@ -42,52 +44,85 @@ class StateDir:
 
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
-        self._lock = lock
+        self._lock: int | None = lock
         self.database = path / "kubeup.db"
-        self.kubeconfig = path / "kubeconfig"
+        self.epoch = path / "epoch"
+        self.server = path / "server.json"
+        self.ca_crt, self.ca_key = path / "ca.crt", path / "ca.key"
+        self.server_crt, self.server_key = path / "server.crt", path / "server.key"
         self.token = path / "token"
+        self.kubeconfig = path / "kubeconfig"
+        self.log = path / "serve.log"
         self.audit = path / "audit.log"
 
     @classmethod
     def open(cls, path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> StateDir:
-        """Make it (0700) if needed and own it. Raises InUse, NetworkFilesystem, StateDirError."""
-        try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.chmod(0o700)
-        except OSError as error:
-            raise StateDirError(f"{path} cannot be the state directory: {error.strerror}; choose another --state") from error
+        """Make it (0700) if needed and own it. Raises InUse, NetworkFilesystem, StateDirError; then nothing was changed."""
         kind = filesystem(path, mountinfo)
         if kind in NETWORK_FILESYSTEMS:
             raise NetworkFilesystem(f"{path} lies on {kind}, where locks cannot be trusted; choose a --state on a local disk")
-        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _make_private(path)
+            lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateDirError(f"{path} cannot be the state directory: {error.strerror}; choose another --state") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()} {born(os.getpid())}".encode(), 0)
         except BlockingIOError:
-            pid = os.pread(lock, 32, 0).decode(errors="replace").strip()
+            owner = os.pread(lock, 64, 0).decode(errors="replace").split()
             os.close(lock)
-            raise InUse(path, int(pid) if pid.isdigit() else 0) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
+            pid = int(owner[0]) if owner and owner[0].isdigit() else 0
+            raise InUse(path, pid, _address(path, pid)) from None
+        except OSError as error:
+            os.close(lock)
+            raise StateDirError(f"{path}/lock: {error.strerror}; free disk space, or choose another --state") from error
         return cls(path, lock)
 
     def say(self, facts: dict[str, Any]) -> None:
-        """Write server.json: who and where the server is."""
-        write_private(self.path / "server.json", json.dumps(facts, indent=1))
+        """Write server.json: who and where the server is (pid, born, port, url, version, started)."""
+        write_private(self.server, json.dumps(facts, indent=1))
 
     def said(self) -> dict[str, Any]:
         """What the last server wrote, or nothing."""
-        try:
-            found: dict[str, Any] = json.loads((self.path / "server.json").read_text())
-        except (OSError, ValueError):
-            return {}
-        return found
+        return _said(self.path)
 
     def beat(self) -> None:
         """A sign of life: the time of server.json, which tells after a crash until when things were attended."""
-        (self.path / "server.json").touch()
+        self.server.touch()
 
     def close(self) -> None:
-        os.close(self._lock)
+        """Idempotent."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+
+def _make_private(path: Path) -> None:
+    """A typing error such as --state /tmp must not close a directory to everybody else."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.stat().st_mode & 0o077:
+        names = {entry.name for entry in path.iterdir()}
+        if names and not names & {"lock", "kubeup.db", "serve.log"}:
+            raise StateDirError(f"{path} holds other things than kubeup's state; choose another --state, or an empty directory")
+        path.chmod(0o700)
+
+
+def _said(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((path / "server.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _address(path: Path, pid: int) -> str:
+    """Where that process listens, if it has said so; what a former one said does not count."""
+    facts = _said(path)
+    if pid == 0 or facts.get("pid") != pid:
+        return ""
+    return str(facts.get("url") or (f"127.0.0.1:{facts['port']}" if facts.get("port") else ""))
 
 
 def write_private(file: Path, text: str) -> None:
@@ -113,13 +148,13 @@ def born(pid: int) -> str:
 def filesystem(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
     """Type of the filesystem that holds a path (proc(5), mountinfo); "" where nobody says."""
     try:
-        lines = mountinfo.read_text().splitlines()
+        lines = os.fsdecode(mountinfo.read_bytes()).split("\n")
     except OSError:
         return ""
     real, best, kind = os.path.realpath(path), "", ""
-    for line in lines:
+    for line in filter(None, lines):
         mount, _, rest = line.partition(" - ")
-        point = mount.split()[4].replace("\\040", " ")
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), mount.split(" ")[4])
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, kind = point, rest.split()[0]

@@ -18,8 +18,9 @@ from .records import NotAStore, TooNew
 
 _TABLES = """
 CREATE TABLE objects (
-  resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, uid TEXT NOT NULL, rv INTEGER NOT NULL, data BLOB NOT NULL,
-  PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID;
+  id INTEGER PRIMARY KEY, resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, uid TEXT NOT NULL,
+  rv INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE UNIQUE INDEX objects_by_name ON objects (resource, namespace, name);
 CREATE TABLE changes (
   rv INTEGER PRIMARY KEY, at REAL NOT NULL, type TEXT NOT NULL, resource TEXT NOT NULL, namespace TEXT NOT NULL,
   name TEXT NOT NULL, prev_uid TEXT, prev_rv INTEGER, data BLOB NOT NULL, prev BLOB);

@@ -42,7 +42,7 @@ class Expired(StoreError):
     """The log does not hold this version: compacted, or of another history. The reader lists again. oldest: what it reaches."""
 
     def __init__(self, since: int, oldest: int) -> None:
-        super().__init__(f"resource version {since} is not in the history, which begins at {oldest}; list again")
+        super().__init__(f"too old resource version: {since} ({oldest}); list again")  # the beginning is Kubernetes' wording
         self.since = since
         self.oldest = oldest
 

@@ -16,13 +16,16 @@ from pathlib import Path
 
 from . import sqlite
 from .migrations import meta, set_meta
-from .records import RV_SLOT, Broken, Change, Closed, Exists, NotStored, Op, Put, Record, Stale, StoreError
+from .records import RV_SLOT, Broken, Change, Closed, Exists, NotStored, Op, Record, Remove, Stale, StoreError
 
 log = logging.getLogger("kubeup.store")
 
 COMPACT_SECONDS = 60.0
 COMPACT_CHANGES = 5_000
 """The log is compacted when that much time has passed, or that many changes have come, since the last time."""
+
+_KEY = "resource=? AND namespace=? AND name=?"
+_COLUMNS = "resource, namespace, name, uid, rv, data"
 
 Work = Callable[[], object]
 
@@ -194,7 +197,7 @@ class Writer:
         return outcomes, changes
 
     def _check(self, op: Op) -> _Before | None:
-        sql = "SELECT uid, rv, data FROM objects WHERE resource=? AND namespace=? AND name=?"
+        sql = f"SELECT uid, rv, data FROM objects WHERE {_KEY}"
         row = self._db.execute(sql, (op.resource, op.namespace, op.name)).fetchone()
         if op.expect is None:
             if row is not None:
@@ -209,12 +212,15 @@ class Writer:
     def _apply(self, op: Op, before: _Before | None, rv: int, now: float) -> tuple[Record, Change]:
         data = op.data.replace(RV_SLOT, str(rv).encode(), 1)
         key = (op.resource, op.namespace, op.name)
-        if isinstance(op, Put):
-            uid, kind = op.uid, "MODIFIED" if before else "ADDED"
-            self._db.execute("INSERT OR REPLACE INTO objects VALUES (?,?,?,?,?,?)", (*key, uid, rv, data))
-        else:
+        if isinstance(op, Remove):
             uid, kind = before.uid if before else "", "DELETED"
-            self._db.execute("DELETE FROM objects WHERE resource=? AND namespace=? AND name=?", key)
+            self._db.execute(f"DELETE FROM objects WHERE {_KEY}", key)
+        elif before:
+            uid, kind = op.uid, "MODIFIED"
+            self._db.execute(f"UPDATE objects SET uid=?, rv=?, data=? WHERE {_KEY}", (uid, rv, data, *key))
+        else:
+            uid, kind = op.uid, "ADDED"
+            self._db.execute(f"INSERT INTO objects ({_COLUMNS}) VALUES (?,?,?,?,?,?)", (*key, uid, rv, data))
         was = (before.uid, before.rv, data, before.data) if before else (None, None, data, None)
         self._db.execute("INSERT INTO changes VALUES (?,?,?,?,?,?,?,?,?,?)", (rv, now, kind, *key, *was))
         return Record(*key, uid, rv, data), Change(rv, kind, *key, data, was[-1])
