@@ -11,7 +11,6 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ import requests
 import urllib3.exceptions
 from kubeup_core import Blocked, Denied, InvalidSpec, NoCapacity, NotFound, NotReady, SupplierError, Taken, Unknown
 
-from . import streams
+from . import records, streams
+from .records import Container, Network, Wish
 
 TIMEOUT = 60
 """Seconds for one answer. Creating and removing a container on a busy engine takes seconds; the core abandons what is slower."""
@@ -156,47 +156,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             todo += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Container:
-    """A container. A listing leaves started_at, cpu and memory out. state: the engine's own word (`created`, `running` ...)."""
-
-    id: str
-    name: str
-    state: str
-    labels: Mapping[str, str]
-    image: str
-    addresses: Mapping[str, str] = field(default_factory=dict)  # network -> IPv4, "" while it has none
-    started_at: str = ""
-    cpu: float = 0.0
-    memory: int = 0
-    error: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    id: str
-    name: str
-    labels: Mapping[str, str]
-    created: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wish:
-    """A container to create. cpu, memory: limits, 0 for none. rotate_logs: the engine writes them to files of its own."""
-
-    name: str
-    hostname: str
-    image: str
-    command: tuple[str, ...]
-    labels: Mapping[str, str]
-    network: str = ""
-    cpu: float = 0.0
-    memory: int = 0
-    capabilities: tuple[str, ...] = ()
-    security_options: tuple[str, ...] = ()
-    rotate_logs: bool = False
-
-
 class Engine:
     """One engine. Thread-safe. Asks for the API's version at once, so that it raises NotReady when no engine answers."""
 
@@ -225,17 +184,17 @@ class Engine:
     def containers(self, labels: Mapping[str, str]) -> list[Container]:
         """All with these labels, whatever their state."""
         with self._request():
-            return [_listed(c) for c in self._api.containers(all=True, filters=_with_labels(labels))]
+            return [records.listed(c) for c in self._api.containers(all=True, filters=_with_labels(labels))]
 
     def on_network(self, network: str) -> list[Container]:
         """All that have an end on this network (an id), running or not."""
         with self._request():
-            return [_listed(c) for c in self._api.containers(all=True, filters={"network": network})]
+            return [records.listed(c) for c in self._api.containers(all=True, filters={"network": network})]
 
     def container(self, id: str) -> Container:
         """By id or name."""
         with self._request():
-            return _inspected(self._api.inspect_container(id))
+            return records.inspected(self._api.inspect_container(id))
 
     def create(self, wish: Wish) -> str:
         """Returns the id. The container does not run yet."""
@@ -329,12 +288,12 @@ class Engine:
 
     def networks(self, labels: Mapping[str, str]) -> list[Network]:
         with self._request():
-            return [_network(n) for n in self._api.networks(filters=_with_labels(labels))]
+            return [records.network(n) for n in self._api.networks(filters=_with_labels(labels))]
 
     def network(self, id: str) -> Network:
         """By id or name."""
         with self._request():
-            return _network(self._api.inspect_network(id))
+            return records.network(self._api.inspect_network(id))
 
     def create_network(self, name: str, labels: Mapping[str, str], cidr: str) -> str:
         """A bridge. cidr "": the engine chooses. Returns the id."""
@@ -381,35 +340,3 @@ def default_host() -> str:
 
 def _with_labels(labels: Mapping[str, str]) -> dict[str, list[str]]:
     return {"label": [f"{key}={value}" for key, value in labels.items()]}
-
-
-def _listed(item: Mapping[str, Any]) -> Container:
-    networks = (item.get("NetworkSettings") or {}).get("Networks") or {}
-    return Container(
-        id=item["Id"],
-        name=(item.get("Names") or [""])[0].lstrip("/"),
-        state=item.get("State") or "",
-        labels=item.get("Labels") or {},
-        image=item.get("Image") or "",
-        addresses={name: end.get("IPAddress") or "" for name, end in networks.items()},
-    )
-
-
-def _inspected(item: Mapping[str, Any]) -> Container:
-    networks = (item.get("NetworkSettings") or {}).get("Networks") or {}
-    return Container(
-        id=item["Id"],
-        name=item["Name"].lstrip("/"),
-        state=item["State"]["Status"],
-        labels=item["Config"].get("Labels") or {},
-        image=item["Config"]["Image"],
-        addresses={name: end.get("IPAddress") or "" for name, end in networks.items()},
-        started_at=item["State"].get("StartedAt") or "",
-        cpu=(item["HostConfig"].get("NanoCpus") or 0) / 1e9,
-        memory=item["HostConfig"].get("Memory") or 0,
-        error=item["State"].get("Error") or "",
-    )
-
-
-def _network(item: Mapping[str, Any]) -> Network:
-    return Network(id=item["Id"], name=item["Name"], labels=item.get("Labels") or {}, created=item.get("Created") or "")

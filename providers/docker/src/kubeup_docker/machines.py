@@ -40,10 +40,11 @@ from kubeup_core import (
 )
 
 from . import marks
-from .client import Container, Engine, Wish
+from .client import Engine
 from .config import PATH, DockerOverrides, overrides
 from .images import FAMILIES, Images
 from .limits import Limits, refused
+from .records import Container, Wish
 
 PHASES = {
     "created": Phase.PARTIAL,

@@ -25,10 +25,11 @@ from kubeup_core import (
 )
 
 from . import marks
-from .client import Engine, Network
+from .client import Engine
 from .config import PATH, overrides
 from .limits import Limits
 from .machines import FOREIGN, NETWORK
+from .records import Network
 
 
 class DockerNetworks:
