@@ -53,7 +53,7 @@ def misfit(env: Env, machine: Machine, place: Place, zone: str, reach: Collectio
         if volume.status.id is None or volume.status.provider is None or volume.status.zone is None:
             continue
         theirs = env.places.get(volume.status.provider)
-        if theirs is not None and theirs.identity.key != place.identity.key:
+        if theirs is not None and theirs.usable and theirs.identity.key != place.identity.key:
             return _apart(volume, machine, f"{place.name} {zone}".strip())
         if reach and not set(volume.status.zone.split(",")) & set(reach):
             return _apart(volume, machine, zone)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from typing import Any, cast
 
 from ..kinds import LoadBalancer
 from ..kinds.load_balancer import LBMemberStatus, ListenerStatus, LoadBalancerStatus, MemberCounts
@@ -26,11 +27,8 @@ def describe(
     if state is not None:
         status.id = state.ref.id
         status.address, status.hostname = _address(state.addresses, status)
-    members = [
-        LBMemberStatus.model_construct(machine=m.key, address=m.address, state=_known(seen.get(m.key), m.drain), reason=None)
-        for m in chosen.wish
-    ]
-    refused = [LBMemberStatus(machine=name, state="unused", reason=why) for name, why in chosen.refused.items()]
+    members = [_member(m.key, m.address, _known(seen.get(m.key), m.drain)) for m in chosen.wish]
+    refused = [_member(name, "", "unused", why) for name, why in chosen.refused.items()]
     status.listeners = [
         ListenerStatus(port=item.port, target_port=item.target_port or item.port, protocol=item.protocol)
         for item in balancer.spec.listeners
@@ -95,6 +93,11 @@ def _address(addresses: tuple[str, ...], status: LoadBalancerStatus) -> tuple[st
         else:
             address = text
     return address, hostname
+
+
+def _member(machine: str, address: str, state: str, reason: str | None = None) -> LBMemberStatus:
+    """Not validated: there may be thousands, and `state` is one of STATES."""
+    return LBMemberStatus.model_construct(machine=machine, address=address, state=cast(Any, state), reason=reason)
 
 
 def _known(state: str | None, drain: bool) -> str:

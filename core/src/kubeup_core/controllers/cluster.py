@@ -23,7 +23,7 @@ from .cluster_status import count, describe
 from .network import Members, Networks
 from .network_rules import providers_of
 from .proof import Proof
-from .troubles import LATER, Trouble, hold, let_go, note, sooner, stand, usable, write_status
+from .troubles import LATER, Trouble, hold, let_go, note, sooner, tell, usable, write_status
 
 FINALIZER = "kubeup.dev/cluster"
 CHILDREN: tuple[type[Resource], ...] = (LoadBalancer, NodePool, Machine, Volume)
@@ -74,9 +74,7 @@ class ClusterController(Controller):
         now = self.env.clock.wall()
         status.unused_overrides = self._unused_overrides(cluster, members)
         found = describe(cluster, status, members, troubles, now)
-        stand(cluster, status, found, now)
-        write_status(self.env, cluster, status)
-        return Result(after=sooner(after, *(t.after for t in troubles.values())))
+        return tell(self.env, cluster, status, found, sooner(after, *(t.after for t in troubles.values())))
 
     def _forget_providers(self, cluster: Cluster, status: ClusterStatus, members: Members) -> float | None:
         """A Provider that is not used any more is let go, once nothing of the cluster is left there. -> when to look again."""
@@ -183,9 +181,7 @@ class ClusterController(Controller):
 
     def _wait(self, cluster: Cluster, status: ClusterStatus, found: Trouble) -> Result:
         count(status, self._members(cluster))
-        stand(cluster, status, found, self.env.clock.wall())
-        write_status(self.env, cluster, status)
-        return Result(after=found.after)
+        return tell(self.env, cluster, status, found)
 
     # -- below -----------------------------------------------------------------------------------------------------------
 

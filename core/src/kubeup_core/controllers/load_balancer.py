@@ -34,7 +34,7 @@ from .troubles import (
     obstacle,
     paused,
     sooner,
-    stand,
+    tell,
     trouble,
     usable,
     write_status,
@@ -141,6 +141,7 @@ class LoadBalancerController(Controller):
             after = None if state.phase is Phase.RUNNING else STEP
         except NotYet as wait:
             after = wait.after
+            found = _unseen(wait, place) if wait.why or status.id else None
         except InProgress as running:
             after = running.after
         except InvalidConfig as invalid:
@@ -151,10 +152,9 @@ class LoadBalancerController(Controller):
         now = self.env.clock.wall()
         note(status, error, now)
         progress = describe(balancer, status, chosen, state or self.single.look(place, mark), now)
-        found = found or (trouble(error, place.name) if error is not None else progress)
-        stand(balancer, status, found, now)
-        write_status(self.env, balancer, status)
-        return Result(after=sooner(after, found.after))
+        if error is not None:
+            found = trouble(error, place.name)
+        return tell(self.env, balancer, status, found or progress, after)
 
     def _move(self, balancer: LoadBalancer, cluster: Cluster, old: str) -> Result:
         """The spec names another Provider than the one it was made at: it is deleted there, and then made anew."""
@@ -258,10 +258,7 @@ class LoadBalancerController(Controller):
     # -- below -----------------------------------------------------------------------------------------------------------
 
     def _tell(self, balancer: LoadBalancer, found: Trouble, after: float | None) -> Result:
-        status = balancer.status.model_copy(deep=True)
-        stand(balancer, status, found, self.env.clock.wall())
-        write_status(self.env, balancer, status)
-        return Result(after=sooner(after, found.after))
+        return tell(self.env, balancer, balancer.status.model_copy(deep=True), found, after)
 
     def _machines(self, balancer: LoadBalancer) -> list[Machine]:
         return self.env.cache.by(Machine, "cluster", f"{balancer.namespace}/{balancer.spec.cluster}")
@@ -288,6 +285,13 @@ def mark_of(env: Env, balancer: LoadBalancer, cluster: Cluster | None) -> Mark:
         kind="LoadBalancer",
         maker=balancer.uid,
     )
+
+
+def _unseen(wait: NotYet, place: Place) -> Trouble:
+    """It was made, and this process has not seen it yet: nothing is said, unless the place cannot be observed at all."""
+    if not wait.why:
+        return Trouble(reason="", message="")
+    return Trouble(reason="CannotObserve", message=f"Provider {place.name} cannot be observed: {wait.why}")
 
 
 def _listeners(balancer: LoadBalancer) -> Iterator[Listener]:

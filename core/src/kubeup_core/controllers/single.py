@@ -41,11 +41,13 @@ T = TypeVar("T")
 
 
 class NotYet(Exception):
-    """Nothing can be decided before the place has been observed again; look again after so many awake seconds."""
+    """Nothing can be decided before the place has been observed again; look again after so many awake seconds.
+    why: what keeps it from being observed, "" when only time does."""
 
-    def __init__(self, after: float = STEP) -> None:
-        super().__init__(f"looks again in {after:g} s")
+    def __init__(self, why: str = "", after: float = STEP) -> None:
+        super().__init__(why or f"looks again in {after:g} s")
         self.after = after
+        self.why = why
 
 
 @dataclass
@@ -77,6 +79,8 @@ class Single(Generic[S]):
         self.env.inventory.want(place, self.what)
         snapshot = self.env.inventory.snapshot(place, self.what)
         seen = cast("S | None", self.env.inventory.state(place, self.what, mark))
+        if seen is not None:
+            self.env.inventory.settled(place, self.what, mark)
         if memory.answer is None or (seen is not None and snapshot is not None and snapshot.started > memory.answered):
             return seen
         if seen is None and self._absent(place, mark, memory.answer.ref.id, memory.answered):
@@ -103,13 +107,12 @@ class Single(Generic[S]):
         if state is not None:
             memory.sure = True
             if state.phase is Phase.DELETING:
-                raise NotYet  # somebody else deletes it; it comes again when that is over
+                raise self._not_yet(place)  # somebody else deletes it; it comes again when that is over
             if memory.wish == digest and self._enough(state, memory):
                 return state
         elif not memory.sure:
             if not self._absent(place, mark, id, memory.since):
-                self.env.inventory.want(place, self.what, soon=True)
-                raise NotYet
+                raise self._not_yet(place)
             memory.sure = True
         if memory.refusal is not None and memory.refusal[0] == digest:
             raise memory.refusal[1]
@@ -146,9 +149,9 @@ class Single(Generic[S]):
             self.forget(mark)
             return True
         if not known:
-            raise NotYet
+            raise self._not_yet(place)
         if memory.deleted is not None and not self._lingers(place, memory.deleted, state):
-            raise NotYet
+            raise self._not_yet(place)
         ref = Ref(id=known, mark=mark)
         try:
             self.env.calls.do(
@@ -161,7 +164,7 @@ class Single(Generic[S]):
                 raise  # something else is in the way; it is itself when a deletion only takes its time
         memory.deleted = memory.since = self.env.clock.awake()
         memory.answer, memory.wish = None, ""
-        raise NotYet
+        raise self._not_yet(place)
 
     def forget(self, mark: Mark) -> None:
         with self._lock:
@@ -199,6 +202,10 @@ class Single(Generic[S]):
         if state is None or snapshot is None or snapshot.started <= deleted:
             return False
         return state.phase is not Phase.DELETING or self.env.clock.awake() >= deleted + 5 * STEP
+
+    def _not_yet(self, place: Place) -> NotYet:
+        self.env.inventory.want(place, self.what, soon=True)
+        return NotYet(self.env.inventory.failing(place, self.what))
 
     def _absent(self, place: Place, mark: Mark, id: str, since: float) -> bool:
         return self.env.inventory.absent(place, self.what, mark, id=id, since=since) is True

@@ -13,7 +13,7 @@ from typing import TypeVar
 from ..errors import Blocked, Denied, InvalidSpec, NoCapacity, NotFound, NotReady, SupplierError, Taken, Unknown
 from ..kinds import Cluster, LoadBalancer, Provider, Volume
 from ..objects import Status
-from ..runtime.controller import Env
+from ..runtime.controller import Env, Result
 from ..runtime.places import Place
 from .marks import last_error, same_error
 
@@ -28,7 +28,8 @@ DONE = ("Ready", "Available", "Attached", "NoMachines")
 
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
-    """after: awake seconds until the next look, None when only a change can help. stalled: a person has to act."""
+    """after: awake seconds until the next look, None when only a change can help. stalled: a person has to act.
+    reason "": nothing is known yet, so nothing is said."""
 
     reason: str
     message: str
@@ -145,6 +146,18 @@ def stand(obj: R, status: Status, found: Trouble, now: float) -> None:
             status.set_condition(type_, True, found.reason, found.message, now=now, generation=generation)
         else:
             status.drop_condition(type_)
+
+
+def tell(env: Env, obj: R, status: Status, found: Trouble, after: float | None = None) -> Result:
+    """Say where an object is, and when to look again.
+
+    Nothing is said while this process cannot know yet (it has just started, and the place has not answered): the last word stands.
+    """
+    unknown = not found.reason or (found.reason == "Starting" and obj.status.condition("Ready") is not None)
+    if not unknown:
+        stand(obj, status, found, env.clock.wall())
+        write_status(env, obj, status)
+    return Result(after=sooner(found.after, after))
 
 
 def write_status(env: Env, obj: R, status: Status) -> R:

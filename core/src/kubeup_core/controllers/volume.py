@@ -35,7 +35,7 @@ from .troubles import (
     obstacle,
     paused,
     sooner,
-    stand,
+    tell,
     trouble,
     usable,
     write_status,
@@ -71,12 +71,7 @@ class VolumeController(Controller):
             return Result()
         step = _Step(self, volume, cluster)
         found = step.delete() if volume.deleting else step.keep()
-        if found is None:
-            return Result()
-        now = self.env.clock.wall()
-        stand(volume, step.status, found, now)
-        write_status(self.env, step.volume, step.status)
-        return Result(after=sooner(found.after, step.after))
+        return tell(self.env, step.volume, step.status, found, step.after) if found is not None else Result()
 
     def _of_mark(self, mark: Mark) -> tuple[str, Key] | None:
         volume = self.env.cache.uid(Volume, mark.maker)
@@ -125,10 +120,11 @@ class _Step:
             return found
         try:
             state = self._ensure(place, place.suppliers.volumes)
-        except NotYet as wait:
-            return self._creating(place, wait.after)
-        except InProgress as running:
-            return self._creating(place, running.after)
+        except (NotYet, InProgress) as wait:
+            seen = self.single.look(place, self.mark) if self.status.id else None
+            if seen is None or seen.phase is not Phase.RUNNING:
+                return self._unseen(place, wait)
+            state, self.after = seen, wait.after  # a change of it is under way; the rest need not wait for that
         except InvalidConfig as error:
             return Trouble(reason="InvalidOverrides", message=str(error), stalled=True)
         except SupplierError as error:
@@ -227,6 +223,14 @@ class _Step:
     def _creating(self, place: Place, after: float | None) -> Trouble:
         what = "it is being changed" if self.status.id else "it is being made"
         return Trouble(reason="Creating", message=f"{what} at {place.name}", after=after)
+
+    def _unseen(self, place: Place, wait: NotYet | InProgress) -> Trouble:
+        if isinstance(wait, NotYet) and wait.why:
+            message = f"Provider {place.name} cannot be observed: {wait.why}"
+            return Trouble(reason="CannotObserve", message=message, after=wait.after)
+        if self.status.id:
+            return Trouble(reason="", message="", after=wait.after)  # made, and not seen by this process yet
+        return self._creating(place, wait.after)
 
     def _lost(self, place: Place) -> Trouble:
         self.status.state, self.status.attached_to = "Unknown", None
