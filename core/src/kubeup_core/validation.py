@@ -230,7 +230,7 @@ def _cause(path: str, faults: list[Any], *, secret: bool) -> Cause:
     if other:
         return _constraint(path, other[0], quoted, value)
     if literal and (isinstance(value, str) or not wrong_type):
-        return _unsupported(path, literal, quoted, value, wrong_type)
+        return _unsupported(path, literal, quoted, value)
     wanted = ",".join(dict.fromkeys(_TYPES[f["type"]] for f in wrong_type))
     got = json_type(value)
     return Cause("FieldValueTypeInvalid", f'Invalid value: "{got}": {path} in body must be of type {wanted}: "{got}"', path)
@@ -256,13 +256,15 @@ def _constraint(path: str, fault: Any, quoted: str, value: Any) -> Cause:
     return Cause("FieldValueInvalid", f"Invalid value: {quoted}: {fault['msg']}", path)
 
 
-def _unsupported(path: str, faults: list[Any], quoted: str, value: Any, wrong_type: list[Any]) -> Cause:
+def _unsupported(path: str, faults: list[Any], quoted: str, value: Any) -> Cause:
     expected = ", ".join(fault["ctx"]["expected"] for fault in faults)
-    values = [text or number for text, number in re.findall(r"'([^']*)'|(\d+)", expected)]
-    if "'" in expected and not isinstance(value, str):
-        hint = f': write "{text_of(value)}" in quotes' if text_of(value) in values else ""
-        got = json_type(value)
-        message = f'Invalid value: "{got}": {path} in body must be of type string: "{got}"{hint}'
+    texts, numbers = re.findall(r"'([^']*)'", expected), re.findall(r"(?<!')\b\d+\b(?!')", expected)
+    wanted = "string" if texts else "integer"
+    got = json_type(value)
+    if got != wanted:
+        hint = f': write "{text_of(value)}" in quotes' if text_of(value) in texts else ""
+        hint = hint or (f": write {value} without quotes" if value in numbers else "")
+        message = f'Invalid value: "{got}": {path} in body must be of type {wanted}: "{got}"{hint}'
         return Cause("FieldValueTypeInvalid", message, path)
-    supported = ", ".join(f'"{text}"' for text in values)
+    supported = ", ".join(f'"{text}"' for text in texts) or ", ".join(numbers)
     return Cause("FieldValueNotSupported", f"Unsupported value: {quoted}: supported values: {supported}", path)
