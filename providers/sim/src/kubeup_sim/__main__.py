@@ -9,8 +9,10 @@ python -m kubeup_sim fault lostReply --operation launch      plant a fault
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import ValidationError
@@ -32,7 +34,8 @@ ON_A_MACHINE = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 no such thing, 2 wrong usage."""
-    options = _parser().parse_args(arguments)
+    where = argparse.Namespace(file=None, account="default", region="sim-1")
+    options = _parser().parse_args(arguments, where)
     cloud = open_cloud(options.file, options.account, options.region)
     try:
         options.run(cloud, options)
@@ -45,12 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m kubeup_sim", description="A simulated account, behind kubeup's back")
-    parser.add_argument("--file", help="the account's file; absent: $KUBEUP_SIM_FILE, or the one in the data home")
-    parser.add_argument("--account", default="default")
-    parser.add_argument("--region", default="sim-1")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("ls", help="everything that exists").set_defaults(run=_ls)
+    where = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    where.add_argument("--file", help="the account's file; absent: $KUBEUP_SIM_FILE, or the one in the data home")
+    where.add_argument("--account", help="absent: default")
+    where.add_argument("--region", help="absent: sim-1")
+    text = "A simulated account, behind kubeup's back"
+    parser = argparse.ArgumentParser(prog="python -m kubeup_sim", description=text, parents=[where])
+    commands = _Commands(parser.add_subparsers(required=True, metavar="COMMAND"), where)
+    ls = commands.add_parser("ls", help="everything that exists")
+    ls.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    ls.set_defaults(run=_ls)
     for verb, text in ON_A_MACHINE.items():
         command = commands.add_parser(verb, help=f"a machine: {text}")
         command.add_argument("name", help="id, host name or full name")
@@ -78,7 +85,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _fault_commands(commands: Any) -> None:
+class _Commands:
+    """Subcommands that take the options of the whole command, too: they may stand before or after it."""
+
+    def __init__(self, commands: Any, where: argparse.ArgumentParser) -> None:
+        self._commands, self._where = commands, where
+
+    def add_parser(self, name: str, **options: Any) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = self._commands.add_parser(name, parents=[self._where], **options)
+        return parser
+
+
+def _fault_commands(commands: _Commands) -> None:
     text = "\n".join(f"  {name:13} {kind.text}" for name, kind in FAULTS.items())
     fault = commands.add_parser(
         "fault", help="plant a fault", epilog=text, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -97,9 +115,13 @@ def _fault_commands(commands: Any) -> None:
     commands.add_parser("clear", help="no fault strikes any more").set_defaults(run=lambda cloud, _: cloud.faults.clear())
 
 
-def _ls(cloud: Cloud, _: argparse.Namespace) -> None:
+def _ls(cloud: Cloud, options: argparse.Namespace) -> None:
+    lines = cloud.console.everything()
+    if options.output == "json":
+        print(json.dumps([asdict(line) for line in lines], indent=2))
+        return
     rows = [("KIND", "ID", "NAME", "PHASE", "PLACE", "INSTALLATION", "CLUSTER")]
-    for line in cloud.console.everything():
+    for line in lines:
         cluster = line.tags.get("kubeup/cluster-name", "")
         rows.append((line.kind, line.id, line.name, line.phase, line.place, line.installation, cluster))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -13,7 +13,7 @@ from .client import Client
 from .cloud import physics
 from .cloud.balancing import BalancerView
 
-PHASES = {physics.PENDING: Phase.PENDING, physics.RUNNING: Phase.RUNNING, physics.STOPPING: Phase.DELETING}
+PHASES = {physics.PENDING: Phase.PENDING, physics.RUNNING: Phase.RUNNING, physics.DELETING: Phase.DELETING}
 
 
 class LoadBalancers:
@@ -25,7 +25,7 @@ class LoadBalancers:
         """One listing when nothing differs; else creation, listeners and members in one go, as no step has to be waited for."""
         balancing = self._cloud.balancing
         listed = self._client.call("LoadBalancer", "list", lambda: balancing.find(marks.owner(want.mark)))
-        view = next((item for item in listed if item.phase != physics.STOPPING), None) or self._create(want)
+        view = next((item for item in listed if item.phase != physics.DELETING), None) or self._create(want)
         target = marks.expect(Ref(id=view.balancer.id, mark=want.mark))
         listeners = [{**asdict(listener), "health": dict(listener.health)} for listener in want.listeners]
         if view.balancer.listeners != listeners:
@@ -72,7 +72,7 @@ class LoadBalancers:
                 raise NotReady(f"load balancer {name} is just going away", retry_after=1.0) from error
             if not marks.mark_of(found.balancer, "LoadBalancer").same(want.mark):
                 raise
-            if found.phase == physics.STOPPING:
+            if found.phase == physics.DELETING:
                 raise NotReady(f"load balancer {found.balancer.id} is still being deleted", retry_after=1.0) from error
             return found
 

@@ -37,7 +37,7 @@ PHASES = {
     physics.PENDING: Phase.PENDING,
     physics.RUNNING: Phase.RUNNING,
     physics.STOPPED: Phase.STOPPED,
-    physics.STOPPING: Phase.DELETING,
+    physics.DELETING: Phase.DELETING,
     physics.OVER: Phase.GONE,
     physics.REFUSED: Phase.FAILED,
 }
@@ -226,7 +226,7 @@ class Machines:
     def _outcome(self, view: MachineView, state: str) -> Result:
         id, error = view.machine.id, _late_refusal(view)
         match view.phase:
-            case physics.STOPPING | physics.OVER | physics.REFUSED:
+            case physics.DELETING | physics.OVER | physics.REFUSED:
                 return Result(id=id, outcome=Outcome.DEAD, error=error)
             case physics.HALF_MADE:
                 return Result(id=id, outcome=Outcome.PENDING)
@@ -310,7 +310,7 @@ def _deleted(ref: Ref, word: str) -> Result:
     match word:
         case "absent" | physics.OVER:
             return Result(id=ref.id, outcome=Outcome.MADE)
-        case physics.STOPPING:
+        case physics.DELETING:
             return Result(id=ref.id, outcome=Outcome.PENDING)
         case "foreign":
             error: SupplierError = NotFound(f"{ref.id} does not carry this mark; it was left alone", code="PreconditionFailed")

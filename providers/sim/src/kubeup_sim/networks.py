@@ -11,7 +11,7 @@ from .cloud import physics
 from .cloud.records import Network
 from .config import SimOverrides
 
-PHASES = {physics.PENDING: Phase.PENDING, physics.RUNNING: Phase.RUNNING, physics.STOPPING: Phase.DELETING}
+PHASES = {physics.PENDING: Phase.PENDING, physics.RUNNING: Phase.RUNNING, physics.DELETING: Phase.DELETING}
 
 Seen = tuple[Network, str]
 
@@ -27,7 +27,7 @@ class Networks:
             return self._theirs(want, overrides.network)
         networking = self._cloud.networking
         listed = self._client.call("Network", "list", lambda: networking.find(marks.owner(want.mark)))
-        seen = next((item for item in listed if item[1] != physics.STOPPING), None) or self._create(want)
+        seen = next((item for item in listed if item[1] != physics.DELETING), None) or self._create(want)
         rules = [[r.from_role, r.to_role, r.protocol, r.low, r.high] for r in want.rules]
         network, phase = seen
         if phase == physics.RUNNING and (network.rules != rules or network.ssh_keys != list(want.ssh_keys)):
@@ -70,7 +70,7 @@ class Networks:
                 raise NotReady(f"network {name} is just going away", retry_after=1.0) from error
             if not marks.mark_of(found[0], "Network").same(want.mark):
                 raise
-            if found[1] == physics.STOPPING:
+            if found[1] == physics.DELETING:
                 raise NotReady(f"network {found[0].id} is still being deleted", retry_after=1.0) from error
             return found
         return network, physics.RUNNING if self._cloud.now() >= network.ready_at else physics.PENDING

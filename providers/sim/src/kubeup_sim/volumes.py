@@ -13,7 +13,7 @@ from .cloud.storage import VolumeView
 PHASES = {
     physics.PENDING: Phase.PENDING,
     physics.RUNNING: Phase.RUNNING,
-    physics.STOPPING: Phase.DELETING,
+    physics.DELETING: Phase.DELETING,
     physics.OVER: Phase.GONE,
 }
 

@@ -152,7 +152,7 @@ class Balancing:
             if serves and now < member["drain_until"]:
                 return DRAINING
             return "" if member["left"] else UNUSED
-        if phase in (None, physics.STOPPING, physics.OVER):
+        if phase in (None, physics.DELETING, physics.OVER):
             return UNUSED if member["machine"] else UNHEALTHY
         assert machine is not None
         up_since = max(member["since"], balancer.ready_at, (machine.started_at or now) + machine.boot)

@@ -105,7 +105,7 @@ class Compute:
     def delete(self, targets: Sequence[Expect]) -> list[str]:
         """Ask for the deletion of machines; their own disks go with them, volumes stay.
 
-        One word for each: "absent", "foreign" (other tags: left alone), "unreachable", "stopping", "over".
+        One word for each: "absent", "foreign" (other tags: left alone), "unreachable", "deleting", "over".
         """
         cloud, now = self._cloud, self._cloud.now()
         with cloud.state.write():
@@ -172,7 +172,7 @@ class Compute:
             return
         network = cloud.state.table(Network).get(wanted.network)
         phase = network and physics.network_phase(network, cloud.now())
-        if phase in (None, physics.STOPPING):
+        if phase in (None, physics.DELETING):
             raise CloudError("InvalidNetwork.NotFound", f"there is no network {wanted.network}")
         if phase == physics.PENDING:
             raise CloudError("NetworkNotReady", f"network {wanted.network} is being made", retryAfter=1.0)
@@ -281,14 +281,14 @@ class Compute:
             return "foreign"
         if machine.place in cloud.cut():
             return "unreachable"
-        if phase in (physics.STOPPING, physics.OVER):
+        if phase in (physics.DELETING, physics.OVER):
             return phase
         slow = cloud.faults.take(("slowDelete",), "delete", "Machine", machine.place, machine.machine_type)
         gone_at = now + settings.delete_seconds + (slow.seconds if slow else 0.0)
         cloud.state.put(replace(machine, gone_at=gone_at))
         if machine.disk in (disks := cloud.state.table(Disk)):
             cloud.state.put(replace(disks[machine.disk], gone_at=gone_at))
-        return physics.STOPPING if now < gone_at else physics.OVER
+        return physics.DELETING if now < gone_at else physics.OVER
 
     def _expected(self, targets: Iterable[Expect]) -> Iterable[Machine]:
         table = self._cloud.state.table(Machine)

@@ -132,13 +132,13 @@ class Console:
     def lose_volume(self, id: str) -> None:
         cloud, now = self._cloud, self._cloud.now()
         with cloud.state.write():
-            cloud.state.put(replace(cloud.state.table(Volume)[id], lost_at=now))
+            cloud.state.put(replace(self._volume(id), lost_at=now))
 
     def release_volume(self, id: str) -> None:
         """An attachment or detachment that hangs is done."""
         cloud, now = self._cloud, self._cloud.now()
         with cloud.state.write():
-            volume = cloud.state.table(Volume)[id]
+            volume = self._volume(id)
             done = replace(volume, detached_at=now) if volume.detaching else replace(volume, attached_at=now)
             cloud.state.put(done)
 
@@ -148,6 +148,12 @@ class Console:
 
     def restore(self, place: str) -> None:
         self._cloud.set_cut(place, False)
+
+    def _volume(self, id: str) -> Volume:
+        found = self._cloud.state.table(Volume).get(id)
+        if found is None:
+            raise LookupError(f"there is no volume {id}")
+        return found
 
     def _change(self, name: str, change: Callable[[Machine, float], Machine]) -> None:
         cloud, now = self._cloud, self._cloud.now()
@@ -172,7 +178,7 @@ def _line(resource: Resource, phase: str | None) -> Line:
         id=resource.id,
         name=resource.hostname if isinstance(resource, Machine) else resource.name,
         full_name=resource.name,
-        phase=phase or "",
+        phase=(phase or "").capitalize(),
         place=getattr(resource, "place", ""),
         tags=resource.tags,
         index=resource.index,

@@ -87,7 +87,7 @@ class Networking:
         with cloud.state.write():
             network = self._expected(target)
             if network.gone_at is not None:
-                return physics.STOPPING
+                return physics.DELETING
             if users := self._users(network.id, now):
                 raise CloudError("DependencyViolation", f"network {network.id} is used by {', '.join(users[:5])}", ids=users)
             gone_at = now + cloud.settings.delete_seconds + cloud.faults.extra_delay("Network")
@@ -95,7 +95,7 @@ class Networking:
                 cloud.state.remove(network)
                 return None
             cloud.state.put(replace(network, gone_at=gone_at))
-            return physics.STOPPING
+            return physics.DELETING
 
     def _users(self, id: str, now: float) -> list[str]:
         cloud, settings = self._cloud, self._cloud.settings
@@ -103,7 +103,7 @@ class Networking:
         users = [m.id for m in machines if physics.machine_phase(m, settings, now) in physics.ALIVE]
         for balancer in cloud.state.table(Balancer).values():
             if balancer.network == id and (phase := physics.balancer_phase(balancer, settings, now)):
-                users.append(balancer.id if phase != physics.STOPPING else f"{balancer.id}/interface")
+                users.append(balancer.id if phase != physics.DELETING else f"{balancer.id}/interface")
         return users
 
     def _expected(self, target: Expect) -> Network:

@@ -6,7 +6,7 @@ beside this folder translate them.
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from .account import Cloud
 
 HALF_MADE, PENDING, RUNNING, STOPPED = "half-made", "pending", "running", "stopped"
-STOPPING, OVER, REFUSED = "stopping", "over", "refused"
-ALIVE = frozenset({HALF_MADE, PENDING, RUNNING, STOPPED, STOPPING})
+DELETING, OVER, REFUSED = "deleting", "over", "refused"
+ALIVE = frozenset({HALF_MADE, PENDING, RUNNING, STOPPED, DELETING})
 """Phases in which a machine takes up capacity, quota, its name and its network."""
 
 
 def draw(seed: int, what: str) -> float:
     """A number from 0 to below 1, the same for the same seed and words on every machine."""
-    return zlib.crc32(f"{seed}/{what}".encode()) / 2**32
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{what}".encode(), digest_size=4).digest(), "big") / 2**32
 
 
 def machine_phase(machine: Machine, settings: Settings, now: float) -> str | None:
@@ -37,7 +37,7 @@ def machine_phase(machine: Machine, settings: Settings, now: float) -> str | Non
         over_at = machine.leaving_at
     if over_at is not None:
         if now < over_at:
-            return STOPPING
+            return DELETING
         return OVER if now < over_at + settings.gone_seconds else None
     if machine.started_at is None:
         return HALF_MADE
@@ -50,14 +50,14 @@ def machine_phase(machine: Machine, settings: Settings, now: float) -> str | Non
 
 def network_phase(network: Network, now: float) -> str | None:
     if network.gone_at is not None:
-        return STOPPING if now < network.gone_at else None
+        return DELETING if now < network.gone_at else None
     return RUNNING if now >= network.ready_at else PENDING
 
 
 def balancer_phase(balancer: Balancer, settings: Settings, now: float) -> str | None:
     """A deleted balancer is known until its last interface is gone."""
     if balancer.gone_at is not None:
-        return STOPPING if now < balancer.gone_at + settings.linger_seconds else None
+        return DELETING if now < balancer.gone_at + settings.linger_seconds else None
     return RUNNING if now >= balancer.ready_at else PENDING
 
 
@@ -65,7 +65,7 @@ def volume_phase(volume: Volume, now: float) -> str | None:
     if volume.lost_at is not None and now >= volume.lost_at:
         return OVER
     if volume.gone_at is not None:
-        return STOPPING if now < volume.gone_at else None
+        return DELETING if now < volume.gone_at else None
     return RUNNING if now >= volume.ready_at else PENDING
 
 

@@ -27,6 +27,7 @@ class Room:
     def __init__(self, cloud: Cloud, wanted: Wanted, living: Sequence[Machine], now: float) -> None:
         self.addresses: dict[int, str] = {}
         self._cloud, self._wanted, self._now = cloud, wanted, now
+        self._volumes: set[str] = set()  # that earlier members of this launch have
         self._names = {machine.name for machine in living}
         self._held = {m.slot: m.tags.get(OWNER, "somebody") for m in living if m.slot}
         self._quota = None if cloud.settings.quota.machines is None else cloud.settings.quota.machines - len(living)
@@ -54,6 +55,7 @@ class Room:
             raise CloudError("InsufficientFreeAddresses", f"network {self._wanted.network} has no free address", place=None)
         self.addresses[index] = address
         self._names.add(name)
+        self._volumes.update(volumes)
         if slot:
             self._held[slot] = "another member of this launch"
         if self._quota is not None:
@@ -123,6 +125,8 @@ class Room:
         if volume is None or physics.volume_phase(volume, self._now) != physics.RUNNING:
             raise CloudError("InvalidVolume.NotFound", f"there is no volume {volume_id} that could be attached")
         holder, _ = physics.attachment(volume, cloud.state.table(Machine).get(volume.machine), settings, self._now)
+        if volume_id in self._volumes:
+            holder = "another member of this launch"
         if holder:
             raise CloudError("VolumeInUse", f"volume {volume_id} is attached to {holder}", by=holder)
         if not settings.hosts and volume.place != self._wanted.place:
