@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from kubeup_core.statuses import BadRequest, Cause, Invalid
 from kubeup_core.verbs import Options
@@ -28,7 +29,8 @@ def fault(api: Any, kind: str, spec: dict[str, Any], **metadata: Any) -> Cause:
     ("spec", "text"),
     [
         ({"replica": 3}, 'unknown field "spec.replica"; did you mean "replicas"?'),
-        ({"machine": {"mem": "4Gi"}}, 'unknown field "spec.machine.mem"'),
+        ({"machine": {"mem": "4Gi"}}, 'unknown field "spec.machine.mem"; did you mean "memory"?'),
+        ({"machine": {"zzz": "4Gi"}}, 'unknown field "spec.machine.zzz"'),
         ({"machine": {"Memory": "4Gi"}}, 'unknown field "spec.machine.Memory"; did you mean "memory"?'),
         ({"offers": [{"provider": "a"}, {"provider": "b", "zone": "z"}]},
          'unknown field "spec.offers[1].zone"; did you mean "zones"?'),
@@ -262,7 +264,6 @@ def test_an_immutable_field_may_be_set_once(api: Any) -> None:
 
 
 def test_an_object_of_an_older_version_without_a_newer_default_may_be_edited(api: Any) -> None:
-    import orjson
     from kubeup_core.store import Put
     from kubeup_core.writes import encode
 
