@@ -54,3 +54,13 @@ def test_capabilities_say_what_the_account_is_configured_to_do(sim: Any) -> None
     assert (can.batch_limit, can.user_data_limit, can.settle, can.token_life) == (7, 0, 3, 99)
     assert (can.attach, can.access, can.reboot, can.reusable, can.budgets) == ("launch", "none", True, False, {})
     assert can.members_by == {"machine", "address"}
+
+
+def test_settings_are_taken_by_either_name_and_a_bad_one_changes_nothing(sim: Any) -> None:
+    sim.cloud.configure({"boot_seconds": (0, 0)})
+    sim.cloud.configure({"bootSeconds": [1, 1], "settle": 2})
+    with pytest.raises(ValidationError):
+        sim.cloud.configure({"settle": -1})
+    assert sim.build().capabilities.settle == 2
+    with sim.cloud.state.read():
+        assert sim.cloud.settings.boot_seconds == (1, 1)

@@ -454,3 +454,12 @@ def test_a_changed_launch_under_a_known_token_is_not_taken_for_absent(sim: Any) 
     changed = replace(launch, offer=replace(launch.offer, image="newer"))
     assert sim.outcomes(home.machines.launch(changed))[0] in ("Made", "Unknown")
     assert len(sim.cloud.console.machines()) == 1
+
+
+def test_a_member_is_not_absent_while_its_place_does_not_answer(sim: Any) -> None:
+    home = sim.build()
+    launch = sim.launch(home, place="sim-1b")
+    sim.cloud.console.cut("sim-1a")
+    assert sim.outcomes(home.machines.lookup(launch)) == ["Absent"]
+    sim.cloud.console.cut("sim-1b")
+    assert sim.outcomes(home.machines.lookup(launch)) == ["Unknown"]

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from kubeup_core import hookimpl
-from kubeup_core.hookspecs import ProviderRegister
+from kubeup_core import ProviderRegister, hookimpl
 from kubeup_core.supplier import Capabilities, Context, Identity, Problem, Suppliers
 
 from .client import BUCKET, Client

@@ -87,7 +87,7 @@ class Machines:
         return tuple(
             self._outcome(found[index], "done")
             if index in found
-            else Result(id="", outcome=Outcome.UNKNOWN if _places(launch, index) & {*unreachable, "*"} else Outcome.ABSENT)
+            else Result(id="", outcome=Outcome.UNKNOWN if unreachable & {*_places(launch, index), "*"} else Outcome.ABSENT)
             for index in range(len(launch.members))
         )
 

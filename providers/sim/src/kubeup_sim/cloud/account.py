@@ -95,12 +95,13 @@ class Cloud:
         return self._settings
 
     def configure(self, values: Mapping[str, object]) -> None:
-        """Change some settings, by field name; the others stay."""
+        """Change some settings, by field name or as in a config; the others stay. Raises pydantic's ValidationError."""
+        named = Settings.model_validate(dict(values))
+        changes = named.model_dump(mode="json", include=named.model_fields_set)
         with self.state.write():
             row = self._row()
-            wanted = {**row.settings, **values}
+            wanted = {**row.settings, **changes}
             if wanted != row.settings:
-                Settings.model_validate(wanted)
                 self.state.put(replace(row, settings=wanted))
 
     def close(self) -> None:
