@@ -1,11 +1,6 @@
 """The store: durable, exact, in order; whatever happens to the process or the file."""
 
-import os
 import random
-import signal
-import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -14,20 +9,13 @@ from pathlib import Path
 import pytest
 from kubeup_core.store import (
     RV_SLOT,
-    Change,
     Exists,
     Expired,
-    NotAStore,
-    NotStored,
     Put,
     Record,
     Remove,
     Stale,
     Store,
-    StoreError,
-    TooNew,
-    backup,
-    migrations,
 )
 
 
@@ -151,6 +139,73 @@ def test_a_former_state_is_listed_as_it_was(store: Store) -> None:
     assert rv == at
     assert [(r.name, b"old" in r.data) for r in then] == [("a", True), ("b", False)]
     assert [r.name for r in store.list("things", at=at, after=("ns", "a"))[0]] == ["b"]
+    assert [r.name for r in store.list("things", at=at, limit=1)[0]] == ["a"]
+    assert store.get("things", "ns", "a", at=at) == a
+    assert store.get("things", "ns", "b", at=at) == b
+    assert store.get("things", "ns", "c", at=at) is None
+
+
+def test_every_former_state_is_exact_whatever_happened_since(store: Store) -> None:
+    dice = random.Random(3)
+    now: dict[str, Record] = {}
+    states = [(store.rv(), dict(now))]
+    for step in range(150):
+        name = f"n{dice.randrange(8)}"
+        if name in now and dice.random() < 0.4:
+            write(store, Remove("things", "ns", name, now.pop(name).rv, body()))
+        else:
+            now[name] = write(store, put(name, str(step), now[name].rv if name in now else None))[0]
+        states.append((store.rv(), dict(now)))
+    for at, then in states:
+        expected = [then[name] for name in sorted(then)]
+        assert store.list("things", at=at) == (expected, at)
+        pages = [store.list("things", at=at, limit=3)[0]]
+        while pages[-1]:
+            pages.append(store.list("things", at=at, limit=3, after=("ns", pages[-1][-1].name))[0])
+        assert [r for page in pages for r in page] == expected
+        assert all(store.get("things", "ns", f"n{k}", at=at) == then.get(f"n{k}") for k in range(8))
+
+
+def test_a_version_of_another_history_has_expired(store: Store) -> None:
+    write(store, put("a"))
+    for read in (
+        lambda: store.changes("things", 500),
+        lambda: store.list("things", at=500),
+        lambda: store.get("things", "ns", "a", at=500),
+    ):
+        with pytest.raises(Expired):
+            read()
+
+
+def test_the_log_is_bounded_in_number_too(tmp_path: Path) -> None:
+    store = Store(tmp_path / "kubeup.db", keep_changes=10)
+    try:
+        for i in range(30):
+            write(store, put(f"n{i}"))
+        store.compact()
+        assert [c.rv for c in store.changes(None, 20)] == list(range(21, 31))
+        with pytest.raises(Expired):
+            store.changes(None, 19)
+    finally:
+        store.close()
+
+
+def test_the_log_is_compacted_by_itself_as_time_passes(store: Store, time: Time) -> None:
+    write(store, put("a"))
+    time.now += 1000
+    write(store, put("b"))
+    write(store, put("c"))
+    with pytest.raises(Expired):
+        store.changes("things", 0)
+
+
+def test_a_commit_that_makes_no_sense_is_refused_at_once(store: Store) -> None:
+    with pytest.raises(ValueError, match="two operations on one object"):
+        store.commit([put("a"), put("a")])
+    with pytest.raises(ValueError, match="RV_SLOT"):
+        store.commit([Put("things", "ns", "a", "u", b"{}", None)])
+    assert store.commit([]).result(10) == []
+    assert store.rv() == 0
 
 
 def test_the_log_is_kept_for_its_time_and_then_says_that_it_expired(store: Store, time: Time) -> None:
@@ -169,39 +224,6 @@ def test_the_log_is_kept_for_its_time_and_then_says_that_it_expired(store: Store
     assert [c.name for c in store.changes("things", first)] == ["b"]
 
 
-def test_a_watch_delivers_each_change_once_and_in_order_across_the_handoff(store: Store) -> None:
-    seen: list[Change] = []
-    done = threading.Event()
-    total = 400
-
-    def deliver(changes: object) -> None:
-        seen.extend(changes)  # type: ignore[call-overload]
-        if len(seen) >= total:
-            done.set()
-
-    def writer() -> None:
-        for i in range(total):
-            write(store, put(f"n{i}"))
-
-    thread = threading.Thread(target=writer)
-    thread.start()
-    while store.rv() < 50:
-        pass
-    stop = store.watch("things", 0, deliver)
-    thread.join()
-    assert done.wait(10)
-    stop()
-    assert [c.rv for c in seen] == list(range(1, total + 1))
-
-
-def test_a_watch_from_before_the_log_is_refused(store: Store, time: Time) -> None:
-    write(store, put("a"))
-    time.now += 1000
-    store.compact()
-    with pytest.raises(Expired):
-        store.watch("things", 0, lambda _: None)
-
-
 def test_readers_of_threads_that_ended_are_closed(store: Store) -> None:
     for _ in range(5):
         thread = threading.Thread(target=lambda: store.get("things", "ns", "a"))
@@ -214,158 +236,3 @@ def test_readers_of_threads_that_ended_are_closed(store: Store) -> None:
 def test_the_file_is_for_its_owner_only(store: Store, tmp_path: Path) -> None:
     write(store, put("a"))
     assert all(f.stat().st_mode & 0o077 == 0 for f in tmp_path.iterdir())
-
-
-CHILD = """
-import sys
-from pathlib import Path
-from kubeup_core.store import RV_SLOT, Put, Store
-store = Store(Path(sys.argv[1]))
-start = store.count("things")
-for i in range(start, start + 100_000):
-    store.commit([Put("things", "ns", f"n{i:06}", "u", b'{"rv":"' + RV_SLOT + b'"}', None)]).result()
-    print(i, flush=True)
-"""
-
-
-def test_kill_minus_9_at_any_moment_loses_no_acknowledged_write(tmp_path: Path) -> None:
-    seed = random.Random(7)
-    for _ in range(4):
-        child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path / "kubeup.db")], stdout=subprocess.PIPE, text=True)
-        assert child.stdout is not None
-        last = -1
-        for _ in range(seed.randint(1, 60)):
-            last = int(child.stdout.readline())
-        os.kill(child.pid, signal.SIGKILL)
-        rest = child.stdout.read().split("\n")
-        last = max([last, *(int(n) for n in rest[:-1])])
-        child.stdout.close()
-        child.wait()
-        store = Store(tmp_path / "kubeup.db")
-        try:
-            names = [r.name for r in store.list("things")[0]]
-            assert len(names) >= last + 1
-            assert names == [f"n{i:06}" for i in range(len(names))]
-            assert store.rv() == len(names)
-        finally:
-            store.close()
-
-
-def test_a_disk_that_is_full_fails_the_write_and_not_the_store(tmp_path: Path) -> None:
-    store = Store(tmp_path / "kubeup.db")
-    try:
-        write(store, put("a"))
-        pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-        store._db.execute(f"PRAGMA max_page_count={pages + 2}")
-        with pytest.raises(NotStored, match="free disk space"):
-            write(store, put("big", "x" * 200_000))
-        store._db.execute("PRAGMA max_page_count=1000000")
-        assert store.get("things", "ns", "big") is None
-        assert write(store, put("b"))[0].rv == 2
-    finally:
-        store.close()
-
-
-# -- epochs and backups --------------------------------------------------------------------------------------------------
-
-
-def test_a_store_that_is_closed_and_opened_is_the_same_one(opened: Callable[[], Store]) -> None:
-    first = opened()
-    first.close()
-    second = opened()
-    assert second.installation == first.installation
-    assert not second.restored
-
-
-def test_a_copied_file_is_found_to_be_restored_until_a_person_says_so(opened: Callable[[], Store], tmp_path: Path) -> None:
-    store = opened()
-    write(store, put("a"))
-    store.close()
-    copy = (tmp_path / "kubeup.db").read_bytes()
-    later = opened()
-    write(later, put("b"))
-    later.close()
-    opened().close()
-    (tmp_path / "kubeup.db").write_bytes(copy)
-    back = opened()
-    assert back.restored
-    back.close()
-    again = opened()
-    assert again.restored
-    again.acknowledge_restore()
-    again.close()
-    assert not opened().restored
-
-
-def test_a_backup_is_verified_private_and_starts_as_a_restored_copy(opened: Callable[[], Store], tmp_path: Path) -> None:
-    store = opened()
-    write(store, put("a", "hello"))
-    store.backup(tmp_path / "copy.db")
-    assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
-    store.close()
-    (tmp_path / "copy.db").replace(tmp_path / "kubeup.db")
-    back = opened()
-    assert back.restored
-    assert back.get("things", "ns", "a") is not None
-
-
-def test_a_backup_never_overwrites(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "copy.db").write_text("mine")
-    with pytest.raises(StoreError, match="never overwrites"):
-        store.backup(tmp_path / "copy.db")
-    assert (tmp_path / "copy.db").read_text() == "mine"
-
-
-def test_a_backup_can_be_taken_from_another_process_while_the_store_is_written(store: Store, tmp_path: Path) -> None:
-    for i in range(20):
-        write(store, put(f"n{i}"))
-    backup(store.path, tmp_path / "copy.db")
-    write(store, put("after"))
-    db = sqlite3.connect(tmp_path / "copy.db")
-    assert db.execute("SELECT count(*) FROM objects").fetchone()[0] == 20
-    db.close()
-
-
-# -- schema --------------------------------------------------------------------------------------------------------------
-
-
-def test_a_file_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> None:
-    file = tmp_path / "kubeup.db"
-    Store(file).close()
-    db = sqlite3.connect(file)
-    db.execute(f"PRAGMA user_version = {migrations.SCHEMA + 5}")
-    db.close()
-    with pytest.raises(TooNew, match=f"schema {migrations.SCHEMA + 5}, this kubeup knows up to {migrations.SCHEMA}: install"):
-        Store(file)
-
-
-def test_an_older_file_is_copied_and_then_migrated(tmp_path: Path) -> None:
-    file = tmp_path / "kubeup.db"
-    store = Store(file)
-    write(store, put("a"))
-    store.close()
-    steps = {**migrations.STEPS, migrations.SCHEMA: "ALTER TABLE objects ADD COLUMN extra TEXT"}
-    migrations.prepare(file, steps)
-    (copy,) = tmp_path.glob(f"kubeup.db.v{migrations.SCHEMA}-*.bak")
-    assert copy.stat().st_mode & 0o777 == 0o600
-    for path, columns in ((file, 7), (copy, 6)):
-        db = sqlite3.connect(path)
-        assert len(db.execute("SELECT * FROM objects").fetchone()) == columns
-        db.close()
-
-
-def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
-    file = tmp_path / "kubeup.db"
-    Store(file).close()
-    with pytest.raises(NotAStore, match="nothing was changed"):
-        migrations.prepare(file, {**migrations.STEPS, migrations.SCHEMA: "CREATE TABLE x (a); NONSENSE"})
-    db = sqlite3.connect(file)
-    assert db.execute("PRAGMA user_version").fetchone()[0] == migrations.SCHEMA
-    assert db.execute("SELECT count(*) FROM sqlite_master WHERE name='x'").fetchone()[0] == 0
-    db.close()
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "kubeup.db").write_text("this is not a database, and long enough to be looked at" * 30)
-    with pytest.raises(NotAStore, match="not a database; nothing was changed"):
-        Store(tmp_path / "kubeup.db")

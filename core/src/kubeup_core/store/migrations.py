@@ -24,7 +24,6 @@ CREATE UNIQUE INDEX objects_by_name ON objects (resource, namespace, name);
 CREATE TABLE changes (
   rv INTEGER PRIMARY KEY, at REAL NOT NULL, type TEXT NOT NULL, resource TEXT NOT NULL, namespace TEXT NOT NULL,
   name TEXT NOT NULL, prev_uid TEXT, prev_rv INTEGER, data BLOB NOT NULL, prev BLOB);
-CREATE INDEX changes_by_time ON changes (at);
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 

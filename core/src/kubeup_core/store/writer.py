@@ -100,10 +100,10 @@ class Writer:
         """Drop what is older than `keep_seconds`, and of the rest what is beyond `keep_changes`. On the writer thread."""
         now = self._clock() if now is None else now
         self._compacted_at = (now, self.rv)
-        old: int | None = self._db.execute("SELECT max(rv) FROM changes WHERE at < ?", (now - self._keep_seconds,)).fetchone()[
-            0
-        ]
-        upto = max(old or 0, self.rv - self._keep_changes)
+        # The oldest are looked at first, so this reads little more than what goes.
+        sql = "SELECT rv FROM changes WHERE at >= ? ORDER BY rv LIMIT 1"
+        young = self._db.execute(sql, (now - self._keep_seconds,)).fetchone()
+        upto = max(young[0] - 1 if young else self.rv, self.rv - self._keep_changes)
         if upto <= int(meta(self._db, "compacted") or 0):
             return
         with sqlite.transaction(self._db):
