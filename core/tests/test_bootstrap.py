@@ -31,6 +31,19 @@ def test_a_restored_store_is_paused_and_says_what_to_do_until_a_person_goes_on(a
     assert (ready.status, ready.reason) == ("False", "Restored")
     assert "set spec.paused to false" in ready.message
     assert made.status.restored_at == "2027-01-15T08:00:00Z"
-    api.patch("Installation", "kubeup", {"spec": {"paused": False}})
     bootstrap(api.verbs, now=api.clock.wall())
-    assert not api.client.get(Installation, "kubeup").spec.paused
+    assert api.client.get(Installation, "kubeup").spec.paused, "a restart is not a person"
+    api.patch("Installation", "kubeup", {"spec": {"paused": False}})
+    going = bootstrap(api.verbs, now=api.clock.wall())
+    assert going.status.is_true("Ready")
+    assert going.status.restored_at == "2027-01-15T08:00:00Z"
+
+
+def test_a_second_restore_pauses_again(api: Any) -> None:
+    for _ in range(2):
+        api.store.restored = True
+        api.clock.advance(3600)
+        made = bootstrap(api.verbs, now=api.clock.wall())
+        assert made.spec.paused
+        api.patch("Installation", "kubeup", {"spec": {"paused": False}})
+    assert made.status.restored_at == "2027-01-15T10:00:00Z"

@@ -121,6 +121,19 @@ def immutable_faults(
     return faults
 
 
+def duplicate_conditions(status: Any) -> list[Cause]:
+    """Conditions are a map by type, written as a list."""
+    conditions = status.get("conditions") if isinstance(status, Mapping) else None
+    if not isinstance(conditions, list):
+        return []
+    types = [item.get("type") if isinstance(item, Mapping) else None for item in conditions]
+    return [
+        Cause("FieldValueDuplicate", f"Duplicate value: {text_of(name)}", f"status.conditions[{i}]")
+        for i, name in enumerate(types)
+        if isinstance(name, str) and name in types[:i]
+    ]
+
+
 def secret_faults(obj: Mapping[str, Any]) -> list[Cause]:
     """Secrets in plain text in the free-form parts of a spec. A plugin's model takes them by reference only, but it is asked
     after the object was stored, and then the secret would be in the store, in backups and in every listing."""

@@ -29,26 +29,26 @@ def bootstrap(verbs: Verbs, *, now: float) -> Installation:
         with suppress(AlreadyExists):
             client.create(wanted)
     installation = client.get(Installation, NAME)
-    if verbs.store.restored and installation.status.restored_at is None and not installation.spec.paused:
+    if not verbs.store.restored:
+        return _report(client, installation, verbs.store.installation, now)
+    if not installation.spec.paused:
         installation.spec.paused = True
         installation = client.update(installation)
-    return _report(client, installation, verbs, now)
+    installation.status.restored_at = timestamp(now)
+    installation = _report(client, installation, verbs.store.installation, now)
+    # From here on the Installation itself says so, until a person un-pauses it.
+    verbs.store.acknowledge_restore()
+    return installation
 
 
-def _report(client: InProcess, installation: Installation, verbs: Verbs, now: float) -> Installation:
+def _report(client: InProcess, installation: Installation, id_: str, now: float) -> Installation:
     status = installation.status.model_copy(deep=True)
-    status.id = verbs.store.installation
-    status.observed_generation = installation.metadata.generation
-    generation = installation.metadata.generation
-    if verbs.store.restored:
-        status.restored_at = status.restored_at or timestamp(now)
-        status.set_condition("Restored", True, "RestoredCopy", RESTORED, now=now, generation=generation)
-    if installation.spec.paused:
-        why = "Restored" if verbs.store.restored else "Paused"
-        message = RESTORED if verbs.store.restored else PAUSED
-        status.set_condition("Ready", False, why, message, now=now, generation=generation)
-    elif not verbs.store.restored:
+    status.id = id_
+    generation = status.observed_generation = installation.metadata.generation
+    if not installation.spec.paused:
         status.set_condition("Ready", True, "Working", now=now, generation=generation)
-    if status == installation.status:
-        return installation
+    elif status.restored_at is not None:
+        status.set_condition("Ready", False, "Restored", RESTORED, now=now, generation=generation)
+    else:
+        status.set_condition("Ready", False, "Paused", PAUSED, now=now, generation=generation)
     return client.update_status(installation.model_copy(update={"status": status}))

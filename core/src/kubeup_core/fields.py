@@ -156,6 +156,15 @@ def entries_fault(value: Any) -> str:
     return ""
 
 
+def without_markers(entries: Sequence[Entry]) -> list[Entry]:
+    """Entries of a client without `.`, Kubernetes' marker of a map as such: here a map is owned by its leaves."""
+    return [{**entry, "fieldsV1": _unmarked(entry["fieldsV1"])} for entry in entries]
+
+
+def _unmarked(fields: Fields) -> Fields:
+    return {key: _unmarked(below) for key, below in fields.items() if key != "."}
+
+
 # -- sets of fields --------------------------------------------------------------------------------------------------------
 
 
@@ -223,9 +232,14 @@ def paths(fields: Fields, above: str = "") -> list[str]:
 def _leaves(value: Any, path: tuple[str, ...]) -> Fields:
     if isinstance(value, dict):
         return {f"f:{key}": _leaves(item, (*path, key)) for key, item in value.items()}
-    if isinstance(value, list) and (path in _SETS or path in _KEYED):
+    if isinstance(value, list) and _is_map(value, path):
         return {key: _leaves(item, (*path, key)) for key, item in _items(value, path).items()}
     return {}
+
+
+def _is_map(value: list[Any], path: tuple[str, ...]) -> bool:
+    """Whether a list is not one field but a set, or a map written as a list. What a client sent is not validated yet here."""
+    return path in _SETS or (path in _KEYED and all(isinstance(item, dict) for item in value))
 
 
 def _items(value: list[Any], path: tuple[str, ...]) -> dict[str, Any]:
@@ -233,7 +247,7 @@ def _items(value: list[Any], path: tuple[str, ...]) -> dict[str, Any]:
     if path in _SETS:
         return {f"v:{orjson.dumps(item).decode()}": item for item in value}
     name = _KEYED[path]
-    return {f"k:{orjson.dumps({name: item.get(name)}).decode()}": item for item in value if isinstance(item, dict)}
+    return {f"k:{orjson.dumps({name: item.get(name)}).decode()}": item for item in value}
 
 
 def _differ(old: Any, new: Any, path: tuple[str, ...], changed: Fields, removed: Fields) -> None:
@@ -250,7 +264,8 @@ def _differ(old: Any, new: Any, path: tuple[str, ...], changed: Fields, removed:
         if before == after and type(before) is type(after):
             continue
         below = (*path, key)
-        if type(before) is type(after) and (isinstance(after, dict) or below in _KEYED or below in _SETS):
+        maps = isinstance(before, list) and isinstance(after, list) and _is_map(before, below) and _is_map(after, below)
+        if maps or (isinstance(before, dict) and isinstance(after, dict)):
             deeper_changed: Fields = {}
             deeper_removed: Fields = {}
             _differ(before, after, below, deeper_changed, deeper_removed)
@@ -272,7 +287,7 @@ def _merge(live: Any, config: Any, path: tuple[str, ...]) -> Any:
         for key, value in config.items():
             merged[key] = _merge(live.get(key), value, (*path, key))
         return merged
-    if isinstance(live, list) and isinstance(config, list) and (path in _KEYED or path in _SETS):
+    if isinstance(live, list) and isinstance(config, list) and _is_map(config, path):
         items = _items(live, path)
         for key, item in _items(config, path).items():
             items[key] = _merge(items.get(key), item, (*path, key))
@@ -296,13 +311,13 @@ def _drop(value: Any, gone: Fields, path: tuple[str, ...]) -> None:
             value[name] = copy
             if not copy and isinstance(copy, dict | list):
                 del value[name]
-        elif isinstance(value, list):
+        elif isinstance(value, list) and _is_map(value, path):
             item = _items(value, path).get(key)
             if item is None:
                 continue
             at = value.index(item)
             # With its key goes the item, and the defaults that nobody owns with it.
-            if not below or f"f:{_KEYED[path]}" in below:
+            if not below or path in _SETS or f"f:{_KEYED[path]}" in below:
                 del value[at]
             else:
                 value[at] = item.copy()

@@ -72,6 +72,7 @@ class InProcess:
 
     def watch(self, kind: type[R], since: str, deliver: Callable[[Event[R]], None]) -> Callable[[], None]:
         """Raises Expired when the log does not reach back to `since`; list again then."""
+        since = since or "0"
         if not since.isdigit():
             raise BadRequest(f'invalid resource version: "{since}"')
         if self._inline:

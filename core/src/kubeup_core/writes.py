@@ -17,14 +17,17 @@ import orjson
 from pydantic import ValidationError
 
 from . import fields
-from .admission import Others, immutable_faults, metadata_faults, provider_faults, secret_faults
+from .admission import Others, duplicate_conditions, immutable_faults, metadata_faults, provider_faults, secret_faults
 from .kinds import Kind
-from .statuses import BadRequest, Cause, Conflict
+from .statuses import BadRequest, Cause, Conflict, TooLarge
 from .store import RV_SLOT
 from .validation import admit, admit_status, invalid, prune_config
 
 _SYSTEM = ("uid", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 _SLOT = RV_SLOT.decode()
+
+MAX_SIZE = 3 * 2**20
+"""Bytes of one object. A body is limited by the server; this is for what grows by patches."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,12 @@ def encode(obj: Mapping[str, Any], rv: str | None = _SLOT) -> bytes:
         del metadata["resourceVersion"]
     ordered = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata}
     try:
-        return orjson.dumps(ordered | {key: value for key, value in obj.items() if key not in ordered})
+        data = orjson.dumps(ordered | {key: value for key, value in obj.items() if key not in ordered})
     except TypeError as error:
         raise BadRequest(f"the object cannot be written as JSON: {error}") from None
+    if len(data) > MAX_SIZE:
+        raise TooLarge(f"the object is {len(data)} bytes long; at most {MAX_SIZE} are kept, put large values elsewhere")
+    return data
 
 
 def created(kind: Kind, body: dict[str, Any], namespace: str, who: Writer, entries: list[fields.Entry] | None = None) -> Next:
@@ -127,7 +133,10 @@ def status_replaced(
 ) -> Next:
     """The status of an object written anew, and nothing else."""
     name = old["metadata"]["name"]
-    admitted = admit_status(kind, body.get("status") or {}, name)
+    status = body.get("status")
+    admitted = admit_status(kind, {} if status is None else status, name)
+    if faults := duplicate_conditions(admitted.obj):
+        raise invalid(kind, name, faults)
     obj = {**old, "metadata": {**old["metadata"]}, "status": admitted.obj}
     nxt = _finish(kind, old, obj, who, old["metadata"].get("managedFields") or [], entries)
     nxt.unknown = admitted.unknown
@@ -140,6 +149,8 @@ def applied(kind: Kind, old: dict[str, Any] | None, config: dict[str, Any], who:
     unknown: list[str] = []
     part = prune_config(kind, _with_data(config) if kind.kind == "Secret" else config, unknown)
     on_status = who.subresource == "status"
+    if on_status and (faults := duplicate_conditions(part.get("status"))):
+        raise invalid(kind, name, faults)
     part = {key: value for key, value in part.items() if (key == "status") is on_status}
     apply = fields.Apply(old, part, who.manager, who.subresource, kind.api_version, who.now, force)
     merged, entries = apply.merged()
@@ -213,7 +224,7 @@ def _prepared(kind: Kind, body: dict[str, Any]) -> dict[str, Any]:
 def _with_data(secret: dict[str, Any]) -> dict[str, Any]:
     """stringData merged into data. What is of a wrong type is left for validation to refuse."""
     plain = secret.get("stringData")
-    data = secret.get("data") or {}
+    data = {} if secret.get("data") is None else secret["data"]
     if not isinstance(plain, dict) or not isinstance(data, dict) or not all(isinstance(v, str | None) for v in plain.values()):
         return secret
     encoded = {key: base64.b64encode((value or "").encode()).decode() for key, value in plain.items()}
@@ -290,8 +301,7 @@ def _entries_of(kind: Kind, was: Mapping[str, Any], given: Any) -> list[fields.E
     fault = fields.entries_fault(given)
     if fault:
         raise invalid(kind, was["name"], [Cause("FieldValueInvalid", f"Invalid value: {fault}", "metadata.managedFields")])
-    kept: list[fields.Entry] = given
-    return kept
+    return fields.without_markers(given)
 
 
 def _finish(
