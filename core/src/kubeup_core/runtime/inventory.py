@@ -112,7 +112,7 @@ class Inventory:
 
     def want(self, place: Place, what: What, soon: bool = False) -> None:
         """Keep observing it; soon: something is in flight, so look within a second or two."""
-        if not place.ok:
+        if not place.usable:
             return
         key = self._key(place, what)
         with self._lock:
@@ -157,7 +157,7 @@ class Inventory:
         made it) and over at least `settle` seconds, missed it by mark and by id, its place answered, the clock did not jump.
         False: it is there. None: nobody can tell yet; the observations that will tell are under way.
         """
-        if not place.ok:
+        if not place.usable:
             return None
         now = self._clock.awake()
         name = (mark.maker, mark.index)

@@ -28,11 +28,13 @@ Follower = Callable[[str], None]
 
 @dataclass(eq=False)
 class Place:
-    """One Provider. `reason` and `why` say what stands in the way: a CamelCase word, and a sentence with the remedy.
+    """One Provider, as far as it works.
 
     built       what the plugin's build gave; None until it answered once in this process
+    built_at    epoch seconds of that
+    fault       why it cannot be used at all: a CamelCase word, and a sentence with the remedy
     frozen      another identity answers than the one it was first used with: nothing is created, deleted or concluded
-    paused      what is paused ("" when nothing is): the Provider or the installation
+    pause       what is paused ("" when nothing is): the Provider or the installation
     denied      the last refusal of credentials or rights, until a check succeeds
     held        the Provider carries its finalizer, so it cannot go while something is made with it
     last_unknown  awake time of the last call whose outcome is unknown
@@ -41,18 +43,17 @@ class Place:
     name: str
     provider: Provider
     built: Suppliers | None = None
-    reason: str = "Starting"
-    why: str = "the provider has not answered yet; wait a moment"
+    built_at: float = 0.0
+    fault: tuple[str, str] = ("Starting", "it has not answered yet; wait a moment")
     frozen: bool = False
-    broken: bool = False
-    paused: str = ""
+    pause: str = ""
     denied: str = ""
     held: bool = False
     last_unknown: float | None = None
 
     @property
     def suppliers(self) -> Suppliers:
-        """Only for a place that is `ok`."""
+        """Only for a place that is `usable`."""
         if self.built is None:
             raise RuntimeError(f"place {self.name} was used before it was built")
         return self.built
@@ -67,35 +68,45 @@ class Place:
         return self.built.capabilities if self.built else Capabilities()
 
     @property
-    def ok(self) -> bool:
+    def usable(self) -> bool:
         """It was built and is whose it was: it can be observed, and what is seen there counts."""
-        return self.built is not None and not self.frozen and not self.broken
+        return self.built is not None and not self.frozen and not self.fault[0]
+
+    @property
+    def ok(self) -> bool:
+        """Nothing stands in the way; else `reason` and `why`."""
+        return not self.reason
+
+    @property
+    def reason(self) -> str:
+        return self._obstacle()[0]
+
+    @property
+    def why(self) -> str:
+        return self._obstacle()[1]
 
     @property
     def may_create(self) -> bool:
-        return self.may_change and not self.denied and self.held and not self.provider.deleting
+        return self.ok and self.held
 
     @property
     def may_change(self) -> bool:
-        return self.ok and not self.paused
+        return self.usable and not self.pause
 
     @property
     def may_delete(self) -> bool:
         """Also when denied: the right to delete may be there, and a delete may be what frees a quota."""
-        return self.ok and not self.paused
+        return self.usable and not self.pause
 
-    def obstacle(self) -> tuple[str, str]:
-        """Why nothing can be created here now: (reason, sentence); two empty strings when it can."""
-        if not self.ok:
-            return self.reason, self.why
-        if self.paused:
-            return "Paused", f"{self.paused} is paused; set spec.paused: false there to go on"
+    def _obstacle(self) -> tuple[str, str]:
+        if self.fault[0]:
+            return self.fault
+        if self.pause:
+            return "Paused", f"{self.pause} is paused; set spec.paused: false there to go on"
         if self.denied:
             return "CredentialsDenied", self.denied
         if self.provider.deleting:
             return "ProviderDeleting", f"Provider {self.name} is being deleted; use another one"
-        if not self.held:
-            return "Starting", "the provider is being prepared; wait a moment"
         return "", ""
 
 
@@ -144,7 +155,7 @@ class Places:
         self._followers: list[Follower] = []
 
     def get(self, name: str | None) -> Place | None:
-        """None when there is no such Provider; else a Place that may not be `ok`."""
+        """None when there is no such Provider; else a Place that may not be `usable`."""
         return self._places.get(name or "")
 
     def all(self) -> list[Place]:
@@ -152,7 +163,7 @@ class Places:
 
     def of_identity(self, key: str) -> list[Place]:
         """The places that answer for one account; usually one."""
-        return [place for place in self.all() if place.ok and place.identity.key == key]
+        return [place for place in self.all() if place.usable and place.identity.key == key]
 
     def put(self, place: Place) -> None:
         """New, rebuilt or changed: whoever follows it is woken."""

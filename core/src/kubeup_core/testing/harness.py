@@ -61,7 +61,7 @@ class Harness:
         clock: FakeClock | None = None,
         share: Harness | None = None,
     ) -> None:
-        self.clock = clock or (share.clock if share else FakeClock())
+        self.clock: FakeClock = clock or (share.clock if share else FakeClock())
         self.folder = folder
         self.plugins = plugins or discover()
         self.cloud: Any = share.cloud if share else None

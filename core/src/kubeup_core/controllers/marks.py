@@ -1,0 +1,145 @@
+"""From objects to what crosses to a supplier, and back. Pure; called by the controllers of machines and launches."""
+
+from __future__ import annotations
+
+import hashlib
+
+from ..errors import SupplierError
+from ..kinds import Launch as LaunchObject
+from ..kinds import Machine
+from ..kinds.launch import LaunchOffer, LaunchTemplate
+from ..kinds.machine import AccessStatus, Address, ResolvedMachine
+from ..kinds.template import MachineTemplate
+from ..objects import LastError, format_size, parse_size, timestamp
+from ..supplier import Launch, MachineState, Mark, Member, Offer, Ref, Template
+
+USER_DATA = b""
+"""Plain machines are given none."""
+
+USER_DATA_DIGEST = hashlib.sha256(USER_DATA).hexdigest()
+
+
+def launch_mark(installation: str, launch: LaunchObject, index: int = 0) -> Mark:
+    """What member `index` of a launch carries."""
+    return Mark(
+        installation=installation,
+        cluster=launch.spec.cluster_uid,
+        cluster_name=launch.spec.cluster,
+        kind="Machine",
+        maker=launch.uid,
+        index=index,
+    )
+
+
+def to_launch(installation: str, launch: LaunchObject) -> Launch:
+    """Equal at every repeat, because all of it is stored."""
+    spec = launch.spec
+    return Launch(
+        mark=launch_mark(installation, launch),
+        token=launch.uid,
+        template=Template(**spec.template.model_dump()),
+        offer=Offer(**{**spec.offer.model_dump(), "reach": frozenset(spec.offer.reach)}),
+        role=spec.role,
+        members=tuple(Member(name=m.name, slot=m.slot, volumes=tuple(m.volumes)) for m in spec.members),
+        user_data=USER_DATA,
+        network=dict(spec.network),
+    )
+
+
+def to_template(wanted: MachineTemplate, overrides: dict[str, object], arch: str, spot: bool | None = None) -> Template:
+    """arch: the pool's, where the template says auto. spot: the offer's word, where it has one."""
+    return Template(
+        cpu=float(wanted.cpu or 1),
+        memory=parse_size(wanted.memory or "1Gi"),
+        disk=parse_size(wanted.disk or "1Gi"),
+        arch=arch if wanted.arch in (None, "auto") else wanted.arch,
+        image=wanted.image or "",
+        spot=bool(wanted.spot) if spot is None else spot,
+        overrides=overrides,
+    )
+
+
+def stored_template(template: Template) -> LaunchTemplate:
+    return LaunchTemplate(
+        cpu=template.cpu,
+        memory=template.memory,
+        disk=template.disk,
+        arch=template.arch,
+        image=template.image,
+        spot=template.spot,
+        overrides=dict(template.overrides),
+    )
+
+
+def stored_offer(offer: Offer) -> LaunchOffer:
+    """Without the free slots: the one that was picked is in the member."""
+    return LaunchOffer(
+        place=offer.place,
+        machine_type=offer.machine_type,
+        arch=offer.arch,
+        spot=offer.spot,
+        cpu=offer.cpu,
+        memory=offer.memory,
+        image=offer.image,
+        price_per_hour=offer.price_per_hour,
+        reach=sorted(offer.reach),
+        max_volumes=offer.max_volumes,
+    )
+
+
+def last_error(error: SupplierError, now: float, retry_at: float | None = None) -> LastError:
+    return LastError(
+        decision=error.decision,
+        message=error.message,
+        code=error.code or None,
+        requestID=error.request_id or None,
+        remedy=error.remedy or None,
+        at=timestamp(now),
+        retry_at=timestamp(retry_at) if retry_at is not None else None,
+    )
+
+
+def same_error(a: LastError | None, b: LastError | None) -> bool:
+    """But for the times: a repeated error is not a change."""
+    if a is None or b is None:
+        return a is b
+    return (a.decision, a.message, a.code) == (b.decision, b.message, b.code)
+
+
+def addresses(state: MachineState) -> list[Address]:
+    return [Address(type="InternalIP", address=a) for a in state.internal] + [
+        Address(type="ExternalIP", address=a) for a in state.external
+    ]
+
+
+def access(state: MachineState) -> AccessStatus:
+    a = state.access
+    return AccessStatus(kind=a.kind, address=a.address, port=a.port, user=a.user, host_key=a.host_key, via=a.via)
+
+
+def resolved(launch: LaunchObject, state: MachineState | None) -> ResolvedMachine:
+    offer = launch.spec.offer
+    return ResolvedMachine(
+        provider=launch.spec.provider,
+        machine_type=(state.machine_type if state else "") or offer.machine_type,
+        zone=(state.place if state else "") or offer.place,
+        image=offer.image,
+        arch=offer.arch,
+        cpu=offer.cpu,
+        memory=format_size(offer.memory),
+        spot=offer.spot,
+        price_per_hour=offer.price_per_hour,
+    )
+
+
+def ref_of(installation: str, launch: LaunchObject, index: int, id: str) -> Ref:
+    return Ref(id=id, mark=launch_mark(installation, launch, index))
+
+
+def place_of(launch: LaunchObject, index: int) -> str:
+    """The name under which a place that does not answer is reported: the host of an inventory, else the zone."""
+    return launch.spec.members[index].slot or launch.spec.offer.place
+
+
+def index_of(launch: LaunchObject, machine: Machine) -> int | None:
+    return next((i for i, member in enumerate(launch.spec.members) if member.uid == machine.uid), None)

@@ -1,0 +1,28 @@
+"""Whether a change may be made: what is paused, from the object up to the installation. Called by the machine controllers.
+
+A pause stops every change at a place and every decision that would lead to one; observing and reporting go on.
+"""
+
+from __future__ import annotations
+
+from ..kinds import Cluster, Installation, Machine, NodePool
+from ..kinds.installation import NAME
+from ..runtime.controller import Env
+
+
+def paused(env: Env, obj: Cluster | NodePool | Machine) -> str:
+    """The thing that is paused, for people ("Cluster demo"); "" when nothing is. A Provider's pause is its Place's."""
+    installation = env.cache.get(Installation, NAME)
+    if installation is not None and installation.spec.paused:
+        return "the installation (kubectl edit installation kubeup)"
+    if obj.spec.paused:
+        return f"{obj.kind} {obj.name}"
+    if isinstance(obj, Machine) and obj.spec.pool:
+        pool = env.cache.get(NodePool, obj.spec.pool, obj.namespace)
+        if pool is not None and pool.spec.paused:
+            return f"NodePool {pool.name}"
+    if isinstance(obj, NodePool | Machine):
+        cluster = env.cache.get(Cluster, obj.spec.cluster, obj.namespace)
+        if cluster is not None and cluster.spec.paused:
+            return f"Cluster {cluster.name}"
+    return ""

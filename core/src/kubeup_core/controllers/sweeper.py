@@ -1,0 +1,210 @@
+"""What carries our mark and has no owner that wants it: deleted when the store knows who asked for it, else a sign of lost memory.
+
+Every creation is journalled before it is asked for, so a resource whose maker is not in the store proves that the store is older
+than the resource (a restored backup, a copied file). Then nothing is deleted: the installation pauses and says so. Volumes are never
+swept. Marks of other installations are none of our business; suppliers do not even show them. Snapshot first, then store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..client import Event
+from ..errors import SupplierError
+from ..kinds import Cluster, Installation, Launch, LoadBalancer, Machine, Volume
+from ..kinds.installation import NAME, UnknownResource
+from ..objects import Resource
+from ..runtime.calls import InProgress
+from ..runtime.controller import Controller, Env, Key, Result, Watch
+from ..runtime.inventory import Seen, What
+from ..runtime.places import Place
+from ..supplier import Mark, Phase, Ref
+from .book import Book, Removal
+
+SHOWN = 20
+MAKERS: dict[What, type[Resource]] = {
+    "machines": Launch,
+    "networks": Cluster,
+    "load_balancers": LoadBalancer,
+    "volumes": Volume,
+}
+"""Whose uid a mark's maker is."""
+
+
+class SweeperController(Controller):
+    name = "sweeper"
+
+    def __init__(self, env: Env) -> None:
+        self.watches = (Watch(Installation, lambda event: self._all()), Watch(Machine, self._of_machine))
+        super().__init__(env)
+        self.book = env.shared(Book)
+        self._unknown: dict[Key, list[tuple[str, Mark]]] = {}
+        env.inventory.on_snapshot(lambda what, identity: [(self.name, Key(what, identity))])
+
+    def reconcile(self, key: Key) -> Result:
+        """Key: (kind of thing, identity)."""
+        what: What = key.namespace  # type: ignore[assignment]
+        place = next(iter(self.env.places.of_identity(key.name)), None)
+        if place is None:
+            return Result()
+        seen = self.env.inventory.snapshot(place, what)
+        if seen is None:
+            return Result()
+        unknown = self._look(place, what, seen)
+        before = self._unknown.get(key, [])
+        self._unknown[key] = unknown
+        installation = self.env.cache.get(Installation, NAME)
+        if installation is not None and (unknown or before or installation.status.unknown_resources):
+            self._report(installation)
+            if unknown and installation.spec.unknown_resources == "Delete" and not place.pause:
+                self._delete_unknown(place, what, unknown, key)
+        return Result()
+
+    # -- what is seen ----------------------------------------------------------------------------------------------------
+
+    def _look(self, place: Place, what: What, seen: Seen[Any]) -> list[tuple[str, Mark]]:
+        """Delete what is not wanted any more; -> ids and marks of what nobody here has ever asked for."""
+        found: list[tuple[str, Mark]] = [
+            (item.ref.id, item.ref.mark) for item in seen.by_id.values() if item.phase is not Phase.GONE
+        ]
+        strays = [(ref.id, ref.mark) for ref in seen.strays]
+        unknown = []
+        for id_, mark in (*found, *strays):
+            maker = self._maker(what, mark)
+            if maker is None:
+                if not (what == "volumes" and mark.keep):
+                    unknown.append((id_, mark))
+            elif isinstance(maker, Launch):
+                whole = (mark.maker, mark.index) in seen.by_mark
+                if maker.status.phase == "Settled" and (not self._wanted(maker, mark) or ((id_, mark) in strays and not whole)):
+                    self._remove(place, maker, Ref(id=id_, mark=mark))
+        return unknown
+
+    def _maker(self, what: What, mark: Mark) -> Resource | None:
+        """From the cache, and where it is not there, from the store: the snapshot is older than what is read now."""
+        kind = MAKERS[what]
+        cached = self.env.cache.uid(kind, mark.maker)
+        if cached is not None:
+            return cached
+        stored, _ = self.env.client.list(kind)
+        return next((o for o in stored if o.uid == mark.maker), None)
+
+    def _wanted(self, launch: Launch, mark: Mark) -> bool:
+        """A member's Machine exists: then it is that controller's, also when it is on its way out."""
+        if mark.index >= len(launch.spec.members):
+            return False
+        member = launch.spec.members[mark.index]
+        machine = self.env.cache.get(Machine, member.name, launch.namespace)
+        return machine is not None and machine.uid == member.uid
+
+    def _remove(self, place: Place, launch: Launch, ref: Ref) -> None:
+        def still_unwanted() -> bool:
+            stored = self.env.client.find(Launch, launch.name, launch.namespace)
+            if stored is None or stored.uid != launch.uid or stored.status.phase != "Settled":
+                return False
+            if ref.mark.index >= len(stored.spec.members):
+                return True
+            member = stored.spec.members[ref.mark.index]
+            machine = self.env.client.find(Machine, member.name, launch.namespace)
+            return machine is None or machine.uid != member.uid or ref in self._strays(place)
+
+        self._ask(place, ref, still_unwanted)
+        message = f"{ref.id} at Provider {place.name} is not wanted any more, and is deleted"
+        self.env.events.event(launch, "Normal", "Sweeping", message)
+
+    def _strays(self, place: Place) -> tuple[Ref, ...]:
+        seen = self.env.inventory.snapshot(place, "machines")
+        return seen.strays if seen is not None else ()
+
+    def _ask(self, place: Place, ref: Ref, wanted: Any) -> None:
+        if not place.may_delete:
+            return
+        name = (ref.mark.maker, ref.mark.index, ref.id)
+        removal = Removal(ref, wanted, (self.name, Key("machines", place.identity.key)), self.env.clock.awake())
+        sent = self.book.removed.get(name)
+        if sent is not None and self.env.clock.awake() - sent[0] < 30.0:
+            return
+        with self.book.lock:
+            self.book.removals.setdefault(place.name, {})[name] = removal
+        self.env.wake("deleter", Key("", place.name), 0.02)
+
+    # -- lost memory -----------------------------------------------------------------------------------------------------
+
+    def _report(self, installation: Installation) -> None:
+        """Written only when it is news. Pausing is the core's own: the Installation is its object."""
+        unknown = list(self._lines())
+        pause = bool(unknown) and installation.spec.unknown_resources == "Pause" and not installation.spec.paused
+        if pause:
+            paused = self.env.cache.copy(installation)
+            paused.spec.paused = True
+            installation = self.env.client.update(paused)
+        changed = self.env.cache.copy(installation)
+        status, now, generation = changed.status, self.env.clock.wall(), installation.metadata.generation
+        status.unknown_resources = unknown[:SHOWN]
+        if unknown:
+            message = (
+                f"{len(unknown)} resources carry the mark of this installation, and nothing here ever asked for them, so this "
+                "store has lost memory (a restored backup, a copied file?). Look at them in status.unknownResources. To delete "
+                "them: kubectl patch installation kubeup --type merge -p "
+                '\'{"spec":{"unknownResources":"Delete","paused":false}}\'; to leave them alone, the same with Report'
+            )
+            status.set_condition("MemoryLost", True, "UnknownResources", message, now=now, generation=generation)
+            if installation.spec.paused:
+                status.set_condition("Ready", False, "MemoryLost", message, now=now, generation=generation)
+        else:
+            status.drop_condition("MemoryLost")
+            if not installation.spec.paused:
+                status.set_condition("Ready", True, "Working", now=now, generation=generation)
+        status.observed_generation = generation
+        if status != installation.status:
+            self.env.client.update_status(changed)
+            if unknown:
+                self.env.events.event(
+                    installation, "Warning", "MemoryLost", f"{len(unknown)} unknown resources: see the condition"
+                )
+
+    def _lines(self) -> Iterator[UnknownResource]:
+        for key, unknown in sorted(self._unknown.items()):
+            place = next(iter(self.env.places.of_identity(key.name)), None)
+            for id_, mark in sorted(unknown, key=lambda one: one[0]):
+                yield UnknownResource(provider=place.name if place else "", kind=mark.kind, id=id_)
+
+    def _delete_unknown(self, place: Place, what: What, unknown: Iterable[tuple[str, Mark]], key: Key) -> None:
+        """A person looked at them and said so. Never volumes."""
+
+        def said_so() -> bool:
+            stored = self.env.client.find(Installation, NAME)
+            return stored is not None and stored.spec.unknown_resources == "Delete" and not stored.spec.paused
+
+        for id_, mark in unknown:
+            ref = Ref(id=id_, mark=mark)
+            if what == "machines":
+                self._ask(place, ref, said_so)
+            elif what in ("networks", "load_balancers"):
+                self._delete_single(place, what, ref, key, said_so)
+
+    def _delete_single(self, place: Place, what: What, ref: Ref, key: Key, guard: Any) -> None:
+        supplier = getattr(place.suppliers, what)
+        if supplier is None:
+            return
+        try:
+            self.env.calls.do(
+                place, ref.mark.maker, "delete", lambda: supplier.delete(ref), wake=(self.name, key), token=ref.id, guard=guard
+            )
+        except InProgress:
+            return
+        except SupplierError as error:
+            self.env.calls.note(place, error)  # tried again with the next observation
+        self.env.inventory.want(place, what, soon=True)
+
+    # -- who is woken ----------------------------------------------------------------------------------------------------
+
+    def _all(self) -> list[Key]:
+        return [Key(what, place.identity.key) for place in self.env.places.all() if place.usable for what in MAKERS]
+
+    def _of_machine(self, event: Event[Any]) -> list[Key]:
+        """A Machine that went may have left something behind."""
+        if event.type != "DELETED":
+            return []
+        return [Key("machines", place.identity.key) for place in self.env.places.all() if place.usable]
