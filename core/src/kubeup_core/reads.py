@@ -69,7 +69,7 @@ class Reads:
         if continue_:
             place = _unpack(continue_)
             return self._page(kind, namespace, matches, limit, place)
-        at = self._state(resource_version, match, limit)
+        at = self._state(kind, resource_version, match, limit)
         if (name := name_in(fields)) is not None and at is None and (namespace is not None or not kind.namespaced):
             return self._one(kind, namespace or "", name, matches)
         if limit <= 0:
@@ -95,8 +95,8 @@ class Reads:
         if not since:
             records, since = self._store.list(kind.resource, namespace)
             pass_on([Change(r.rv, "ADDED", r.resource, r.namespace, r.name, r.data, None) for r in records])
-        elif since > self._store.rv():
-            raise Expired(f"too old resource version: {since} is not of this server, which is at {self._store.rv()}")
+        elif since > (now := self._now(kind, since)):
+            raise Expired(f"too old resource version: {since} is not of this server, which is at {now}")
         try:
             return self._store.watch(kind.resource, since, pass_on)
         except store.Expired as error:
@@ -151,12 +151,17 @@ class Reads:
                 f"{error}. Start the list again without it."
             ) from error
 
-    def _state(self, resource_version: str, match: str, limit: int) -> int | None:
+    def _now(self, kind: Kind, wanted: int) -> int:
+        """The newest state, at least as fresh as any list that was given: a commit can be read a moment before it is told."""
+        now = self._store.rv()
+        return now if wanted <= now else self._store.list(kind.resource, "", limit=1)[1]
+
+    def _state(self, kind: Kind, resource_version: str, match: str, limit: int) -> int | None:
         """The exact state that is asked for; None: the newest will do."""
         if resource_version in ("", "0"):
             return None
         wanted = _number(resource_version)
-        now = self._store.rv()
+        now = self._now(kind, wanted)
         if wanted > now:
             cause = Cause("ResourceVersionTooLarge", "Too large resource version")
             raise Timeout(f"Too large resource version: {wanted}, current: {now}", causes=[cause], retry_after=1)

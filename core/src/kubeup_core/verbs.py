@@ -121,6 +121,7 @@ class Verbs:
             audited.name = named if isinstance(named, str) else ""
             answer = self._create(kind, namespace, obj, options)
             audited.code = 201
+            audited.name = audited.name or orjson.loads(answer.data)["metadata"]["name"]
             return answer
 
     def update(self, kind: Kind, namespace: str, name: str, obj: Any, actor: Actor, options: Options = WRITE) -> Answer:
