@@ -22,7 +22,7 @@ from ..supplier import MachineState, Mark, Outcome, Phase
 from .book import Book
 from .deregistration import DEREGISTERED
 from .machine_end import MachineEnd
-from .marks import access, addresses, index_of, last_error, launch_mark, place_of, resolved, same_error
+from .marks import access, addresses, index_of, last_error, launch_mark, made_by, place_of, resolved, same_error
 from .placement import placement_key
 
 PATIENCE = 5.0
@@ -86,8 +86,8 @@ class MachineController(Controller):
             told = self.book.result(launch.uid, index) if launch.status.phase == "Open" else None
             if told is not None and told.outcome in (Outcome.MADE, Outcome.DEAD):
                 return Made(launch, index, told.id, told.outcome is Outcome.DEAD, told.error)
-            stored = next((m for m in launch.status.members if m.index == index), None)
-            if stored is not None and stored.outcome in ("Made", "Dead"):
+            stored = made_by(launch, machine)
+            if stored is not None:
                 return Made(launch, index, stored.id, stored.outcome == "Dead")
         return None
 

@@ -17,7 +17,7 @@ from ..supplier import Result as Told
 from .attachment import volumes_hold
 from .book import Book, Removal
 from .deregistration import leaving_balancers
-from .marks import index_of, launch_mark, place_of
+from .marks import launch_mark, made_by, place_of
 from .pauses import paused
 
 LOOK = 2.0
@@ -144,10 +144,9 @@ class MachineEnd:
     def _made(machine: Machine, launches: list[Launch]) -> tuple[Launch, int, str] | None:
         """The launch that made it, or None: nothing was ever made for it."""
         for launch in launches:
-            index = index_of(launch, machine)
-            member = next((m for m in launch.status.members if m.index == index), None)
-            if index is not None and member is not None and member.outcome in ("Made", "Dead"):
-                return launch, index, member.id or machine.status.id or ""
+            member = made_by(launch, machine)
+            if member is not None:
+                return launch, member.index, member.id or machine.status.id or ""
         return None
 
     def _adopt(self, machine: Machine, launch: Launch, index: int, id_: str) -> Result:

@@ -7,7 +7,7 @@ import hashlib
 from ..errors import SupplierError
 from ..kinds import Launch as LaunchObject
 from ..kinds import Machine
-from ..kinds.launch import LaunchOffer, LaunchTemplate
+from ..kinds.launch import LaunchOffer, LaunchSpec, LaunchTemplate, MemberStatus
 from ..kinds.machine import AccessStatus, Address, ResolvedMachine
 from ..kinds.template import MachineTemplate
 from ..objects import LastError, format_size, parse_size, timestamp
@@ -142,4 +142,34 @@ def place_of(launch: LaunchObject, index: int) -> str:
 
 
 def index_of(launch: LaunchObject, machine: Machine) -> int | None:
-    return next((i for i, member in enumerate(launch.spec.members) if member.uid == machine.uid), None)
+    """The place of a machine in a launch. Looked up in a table per launch: a launch may have a thousand members."""
+    return _indices(launch.uid, launch.spec).get(machine.uid)
+
+
+def member_of(launch: LaunchObject, index: int | None) -> MemberStatus | None:
+    """What a settled launch says of one member. Settled launches list all members in order."""
+    members = launch.status.members
+    if index is None or index >= len(members):
+        return None
+    return members[index] if members[index].index == index else next((m for m in members if m.index == index), None)
+
+
+def made_by(launch: LaunchObject, machine: Machine) -> MemberStatus | None:
+    """What a settled launch says of this machine, if it made it (dead or alive)."""
+    member = member_of(launch, index_of(launch, machine))
+    return member if member is not None and member.outcome in ("Made", "Dead") else None
+
+
+_KEPT = 256
+_tables: dict[str, dict[str, int]] = {}
+
+
+def _indices(uid: str, spec: LaunchSpec) -> dict[str, int]:
+    """The members of a launch never change, so its uid is enough of a key."""
+    found = _tables.get(uid)
+    if found is None:
+        found = {member.uid: i for i, member in enumerate(spec.members)}
+        if len(_tables) >= _KEPT:
+            _tables.clear()
+        _tables[uid] = found
+    return found

@@ -23,9 +23,9 @@ from ..runtime.controller import Controller, Env, Key, Result, Watch
 from ..statuses import AlreadyExists, Conflict, Forbidden, NotFound
 from .book import Book, Verdict
 from .cluster_status import cluster_blocks
+from .marks import made_by
 from .network_rules import providers_of
 from .pauses import paused
-from .placement import living
 from .rollout import Plan, View, plan
 from .troubles import missing
 
@@ -119,10 +119,12 @@ class NodePoolController(Controller):
     def _launched(self, machine: Machine) -> int:
         if machine.status.launch is not None:
             return 2
-        launches = self.env.cache.by(Launch, "member", machine.uid)
-        if any(launch.status.phase == "Open" for launch in launches):
-            return 1
-        return 2 if any(m.uid == machine.uid for launch in launches for m in living(self.env, launch)) else 0
+        for launch in self.env.cache.by(Launch, "member", machine.uid):
+            if launch.status.phase == "Open":
+                return 1
+            if made_by(launch, machine) is not None:
+                return 2
+        return 0
 
     def _fixed(self, pool: NodePool, cluster: Cluster) -> bool:
         """Whether machines come from an inventory: the launches there are tell, by the hosts they name."""

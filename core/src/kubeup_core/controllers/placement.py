@@ -26,7 +26,7 @@ from ..runtime.places import Place
 from ..supplier import Problem
 from .attachment import at_launch, misfit
 from .book import Book, Verdict
-from .marks import USER_DATA_DIGEST, index_of, stored_offer, stored_template, to_template
+from .marks import USER_DATA_DIGEST, index_of, made_by, member_of, stored_offer, stored_template, to_template
 from .network import network_data
 from .network_rules import reachable
 from .offers import Choice, Option, choose, fits
@@ -116,8 +116,7 @@ class PlacementController(Controller):
         for launch in self.env.cache.by(Launch, "member", machine.uid):
             if launch.status.phase == "Open":
                 return False
-            index = index_of(launch, machine)
-            if any(m.index == index and m.outcome in ("Made", "Dead") for m in launch.status.members):
+            if made_by(launch, machine) is not None:
                 return False
         return True
 
@@ -127,7 +126,8 @@ class PlacementController(Controller):
         if not launches:
             return 0.0
         last = max(launches, key=lambda launch: launch.status.settled_at or "")
-        error = next((m.error for m in last.status.members if m.index == index_of(last, machine)), None)
+        member = member_of(last, index_of(last, machine))
+        error = member.error if member is not None else None
         if error is None or error.decision == "NoCapacity":
             return 0.0
         return parse_timestamp(last.status.settled_at or "") + min(2.0 ** len(launches), LONGEST_RETRY)
@@ -237,9 +237,9 @@ class PlacementController(Controller):
         for launch in self.env.cache.by(Launch, "member", machine.uid):
             if launch.spec.provider != place.name or parse_timestamp(launch.status.settled_at or timestamp(0)) < place.built_at:
                 continue
-            for member in launch.status.members:
-                if member.index == index_of(launch, machine) and member.error and member.error.decision == "InvalidSpec":
-                    return member.error.message
+            member = member_of(launch, index_of(launch, machine))
+            if member is not None and member.error is not None and member.error.decision == "InvalidSpec":
+                return member.error.message
         return ""
 
     def _arch(self, round_: _Round) -> str:
