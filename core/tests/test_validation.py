@@ -134,6 +134,14 @@ def test_all_faults_are_told_at_once(api: Any) -> None:
     assert error.message.startswith('NodePool.kubeup.dev "demo" is invalid: [spec.cluster: ')
 
 
+def test_a_misspelt_field_is_told_with_the_faults(api: Any) -> None:
+    body = api.obj("NodePool", spec={"cluster": None, "clustr": "demo"})
+    error = api.refused(Invalid, api.create, body, field_validation="Strict")
+    assert error.message.endswith(
+        '[spec.cluster: Required value, Forbidden: unknown field "spec.clustr"; did you mean "cluster"?]'
+    )
+
+
 def test_the_choice_of_a_number_says_the_numbers(api: Any) -> None:
     two = fault(api, "Cluster", {"controlPlane": {"replicas": 2}})
     assert (two.field, two.message) == ("spec.controlPlane.replicas", "Unsupported value: 2: supported values: 1, 3, 5")

@@ -107,7 +107,7 @@ def _admit(kind: Kind, model: type[BaseModel], obj: Any, name: str, at: str) -> 
     try:
         valid = model.model_validate(pruned)
     except ValidationError as error:
-        raise _refusal(kind, name, error, pruned, at) from None
+        raise _refusal(kind, name, error, pruned, at, unknown) from None
     return Admitted(valid.model_dump(mode="json", by_alias=True, exclude_none=True), valid, unknown)
 
 
@@ -190,7 +190,7 @@ _TYPES = {
 }  # fmt: skip
 
 
-def _refusal(kind: Kind, name: str, error: ValidationError, obj: Any, at: str) -> Invalid | BadRequest:
+def _refusal(kind: Kind, name: str, error: ValidationError, obj: Any, at: str, unknown: Sequence[str]) -> Invalid | BadRequest:
     faults: dict[str, list[Any]] = {}
     for fault in error.errors(include_url=False):
         faults.setdefault(_path(fault["loc"], obj, at, missing=fault["type"] == "missing"), []).append(fault)
@@ -201,7 +201,8 @@ def _refusal(kind: Kind, name: str, error: ValidationError, obj: Any, at: str) -
             raise BadRequest(
                 f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {cause.field} {wanted}'
             )
-    return invalid(kind, name, causes)
+    # Refused anyhow: then a misspelt field, which may be why another is missing, is told in the same breath.
+    return invalid(kind, name, [*causes, *(Cause("FieldValueForbidden", f"Forbidden: {text}") for text in unknown)])
 
 
 def _path(loc: Sequence[int | str], obj: Any, at: str, *, missing: bool) -> str:
