@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, cast
 
 from ..errors import Blocked, InvalidSpec, NotFound, SupplierError, Unknown
-from ..runtime.calls import InProgress
 from ..runtime.controller import Env, Key
 from ..runtime.inventory import What
 from ..runtime.places import Place
@@ -25,6 +24,9 @@ from ..supplier import Mark, Phase, Ref
 
 STEP = 2.0
 """Awake seconds between two steps of something that is not finished: `ensure` and `delete` do one step per call."""
+
+UNLISTED = 600.0
+"""Awake seconds after which what observation does not show is looked at again by `ensure`."""
 
 
 class State(Protocol):
@@ -52,15 +54,27 @@ class NotYet(Exception):
 
 @dataclass
 class _Memory(Generic[S]):
-    """sure: no creating call with an unknown outcome is about. since: awake stamp from which a proof of absence has to start."""
+    """What this process knows of one resource at one place. All stamps are awake seconds.
+
+    sure      no creating call with an unknown outcome is about
+    since     from when a proof of absence has to start
+    answer    what `ensure` said, `answered` then, for the wish with this digest
+    missing   id of an answer that observation disproved
+    unlisted  `ensure` says again that `missing` is there: it is somebody else's, named by the overrides, and never listed as ours
+    refusal   a wish that was refused for good
+    deleted   the last delete that was accepted; acted: the last call of another kind
+    """
 
     sure: bool = False
     since: float = 0.0
     wish: str = ""
     answer: S | None = None
     answered: float = float("-inf")
+    missing: str = ""
+    unlisted: bool = False
     refusal: tuple[str, SupplierError] | None = None
     deleted: float | None = None
+    acted: float = float("-inf")
 
 
 class Single(Generic[S]):
@@ -83,10 +97,15 @@ class Single(Generic[S]):
             self.env.inventory.settled(place, self.what, mark)
         if memory.answer is None or (seen is not None and snapshot is not None and snapshot.started > memory.answered):
             return seen
-        if seen is None and self._absent(place, mark, memory.answer.ref.id, memory.answered):
-            memory.answer, memory.wish = None, ""
-            return None
+        if seen is None and not memory.unlisted and self._absent(place, mark, memory.answer.ref.id, memory.answered):
+            memory.missing, memory.answer, memory.wish = memory.answer.ref.id, None, ""
         return memory.answer
+
+    def fresh(self, place: Place, mark: Mark) -> bool:
+        """Whether what `look` says was seen after the last call of this process that changed something."""
+        memory = self._of(place, mark)
+        snapshot = self.env.inventory.snapshot(place, self.what)
+        return max(memory.answered, snapshot.started if snapshot is not None else float("-inf")) > memory.acted
 
     def gone(self, place: Place, mark: Mark, id: str) -> bool:
         """Proven to be gone, although nobody here asked for that."""
@@ -127,11 +146,9 @@ class Single(Generic[S]):
         memory = self._of(place, mark)
         try:
             return self.env.calls.do(place, mark.maker, verb, act, wake=(self.controller, key), token=token)
-        except InProgress:
-            raise
         finally:
             self.env.inventory.want(place, self.what, soon=True)
-            memory.answer = None
+            memory.answer, memory.acted = None, self.env.clock.awake()
 
     def remove(
         self, place: Place, mark: Mark, delete: Callable[[Ref], None], *, key: Key, id: str = "", guard: Callable[[], bool]
@@ -143,7 +160,7 @@ class Single(Generic[S]):
         """
         memory = self._of(place, mark)
         self.env.inventory.want(place, self.what, soon=True)
-        state = self.look(place, mark)
+        state = self.look(place, mark) if not memory.unlisted else None
         known = state.ref.id if state is not None else id
         if state is None and self._absent(place, mark, known, memory.since):
             self.forget(mark)
@@ -188,13 +205,15 @@ class Single(Generic[S]):
         memory.sure, memory.wish, memory.answer, memory.refusal = True, digest, state, None
         memory.answered = memory.since = self.env.clock.awake()
         memory.deleted = None
+        memory.unlisted = state.ref.id == memory.missing
         if state.phase is not Phase.RUNNING:
             self.env.inventory.want(place, self.what, soon=True)
         return state
 
     def _enough(self, state: S, memory: _Memory[S]) -> bool:
-        """Finished, or asked a moment ago."""
-        return state.phase is Phase.RUNNING or self.env.clock.awake() < memory.answered + STEP
+        """Finished, or asked a moment ago. What is never listed is asked for now and then, to see whether it is there."""
+        age = self.env.clock.awake() - memory.answered
+        return age < (UNLISTED if memory.unlisted else float("inf") if state.phase is Phase.RUNNING else STEP)
 
     def _lingers(self, place: Place, deleted: float, state: S | None) -> bool:
         """Still there in an observation that began after the last delete: another pass is due."""

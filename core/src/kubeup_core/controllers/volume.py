@@ -22,7 +22,7 @@ from ..runtime.places import Place
 from ..supplier import Mark, Phase, Ref, VolumeSpec, VolumeState, VolumeSupplier
 from .attachment import TIMED_OUT, launch_of, no_target, refusal, target_name
 from .deregistration import leaving_balancers
-from .marks import ref_of
+from .marks import place_of, ref_of
 from .network_rules import providers_of
 from .single import STEP, NotYet, Single
 from .troubles import (
@@ -248,10 +248,12 @@ class _Step:
         holder = self._holder(place, state)
         if state.attached and wanted is not None and state.attached == (wanted.status.id,):
             return self._attached(wanted, state)
-        if state.attached or holder is not None:
+        asked = not state.attached and holder is not None and wanted is not None and holder.uid == wanted.uid
+        if (state.attached or holder is not None) and not asked:
             return self._detach(place, supplier, state, holder, wanted)
-        self.status.attached_to = None
-        self._forget_asked()
+        if not asked:
+            self.status.attached_to = None
+            self._forget_asked()
         name = target_name(self.volume)
         if name is None:
             self._unblock()
@@ -263,8 +265,12 @@ class _Step:
             if machine is None:
                 return found
             return Trouble(reason="WaitingForMachine", message=f"waits for machine {name} to run")
-        if state.busy:
-            return Trouble(reason="Busy", message=f"waits until it is no longer {state.busy}", after=STEP)
+        if state.busy or not self.single.fresh(place, self.mark):
+            return Trouble(
+                reason="Busy",
+                message=f"waits until it is seen to be free ({state.busy or 'a change is under way'})",
+                after=STEP,
+            )
         return self._attach(place, supplier, state, wanted)
 
     def _attached(self, machine: Machine, state: VolumeState) -> Trouble:
@@ -324,7 +330,7 @@ class _Step:
             return Trouble(reason="WaitingForMachine", message=message, after=STEP)
         asked = self.asked.setdefault((self.volume.uid, id_), self.env.clock.awake())
         waited = self.env.clock.awake() - asked
-        silent = holder is not None and holder.status.state == "Unknown"
+        silent = holder is not None and self._silent(place, holder)
         if waited >= DETACH_TIMEOUT or silent:
             return self._give_up(holder, name, silent)
         self.status.state = "Detaching"
@@ -337,16 +343,12 @@ class _Step:
         except InProgress as running:
             return Trouble(reason="Detaching", message=f"machine {name} is asked to let go of it", after=running.after)
         except NotFound:
-            if not state.attached:
-                self.status.attached_to = None  # what was asked for never came to be
+            pass  # what was asked for never came to be: the next observation shows that
         except SupplierError as error:
             note(self.status, error, self.env.clock.wall())
             found = trouble(error, place.name)
             self.after = sooner(found.after, DETACH_TIMEOUT - waited)
             return found
-        else:
-            if not state.attached:
-                self.status.attached_to = None
         return Trouble(reason="Detaching", message=f"machine {name} is letting go of it", after=STEP)
 
     def _give_up(self, holder: Machine | None, name: str, silent: bool) -> Trouble:
@@ -438,17 +440,24 @@ class _Step:
         return self.env.cache.get(Machine, name, self.volume.namespace) if name else None
 
     def _holder(self, place: Place, state: VolumeState) -> Machine | None:
-        """The Machine that has it, or was asked to take it."""
+        """The Machine that has it, or was asked to take it and was not seen to have let go of it since."""
+        where = f"{self.volume.namespace}/{self.volume.spec.cluster}"
+        if state.attached:
+            machines: list[Machine] = self.env.cache.by(Machine, "cluster", where)
+            return next((m for m in machines if m.status.id in state.attached), None)
         name = self.status.attached_to
         machine = self.env.cache.get(Machine, name, self.volume.namespace) if name else None
-        if machine is not None and machine.status.id and (not state.attached or machine.status.id in state.attached):
-            return machine
-        mine = (
-            self.env.cache.by(Machine, "cluster", f"{self.volume.namespace}/{self.volume.spec.cluster}")
-            if state.attached
-            else []
-        )
-        return next((m for m in mine if m.status.id in state.attached), None)
+        if machine is None or not machine.status.id:
+            return None
+        asked = (self.volume.uid, machine.status.id) in self.asked
+        return None if asked and not state.busy and self.single.fresh(place, self.mark) else machine
+
+    def _silent(self, place: Place, machine: Machine) -> bool:
+        """Whether a machine cannot be asked: its place does not answer, or does not know how it is."""
+        launch, seen = launch_of(self.env, machine), self.env.inventory.snapshot(place, "machines")
+        if machine.status.state == "Unknown":
+            return True
+        return launch is not None and seen is not None and not seen.reached(place_of(launch, machine.status.index or 0))
 
     def _target(self, place: Place, id_: str, holder: Machine | None) -> Ref | None:
         launch = launch_of(self.env, holder) if holder is not None else None
