@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from kubeup_core.kinds import KINDS, Kind
 from kubeup_core.runtime.clock import FakeClock
 from kubeup_core.statuses import StatusError
 from kubeup_core.store import Store
+from kubeup_core.testing.harness import Harness
 from kubeup_core.verbs import Actor, AuditLine, DeleteOptions, Options, Verbs
 
 _KINDS = {kind.kind: kind for kind in KINDS}
@@ -111,3 +112,18 @@ def api(tmp_path: Path) -> Iterator[Api]:
     made = Api(tmp_path)
     yield made
     made.store.close()
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Iterator[Callable[..., Harness]]:
+    """Makes Harnesses: harness(), or harness("other", share=first) for a second installation on the same account."""
+    pytest.importorskip("kubeup_sim", reason="the simulated cloud is not installed: pip install kubeup-sim")
+    made: list[Harness] = []
+
+    def make(folder: str = "state", **options: Any) -> Harness:
+        made.append(Harness(tmp_path / folder, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..client import Event
 from ..errors import Denied, NoCapacity, NotReady, SupplierError, Unknown
+from ..errors import Place as Reach
 from ..kinds import Cluster, Installation, Launch, Machine, NodePool, Provider
 from ..kinds.installation import NAME
 from ..kinds.launch import FINALIZER, MemberStatus
@@ -32,6 +33,9 @@ LOOK = 2.0
 """Awake seconds between two looks at members that are on their way."""
 
 LONGEST = 30.0
+TRIES = 8
+"""Calls that a place was not ready for before its machines may go elsewhere."""
+
 RETAINED = 3600.0
 """Seconds for which the record of a launch whose machines are gone stays readable, at most."""
 
@@ -152,6 +156,9 @@ class LaunchController(Controller):
         match error:
             case Unknown():
                 return self._later(progress)
+            case NotReady() if submit and not progress.doubtful and progress.failures >= TRIES:
+                elsewhere = NoCapacity(error.message, scope=Reach(place=launch.spec.offer.place or None), retry_after=60.0)
+                self.env.calls.note(place, elsewhere)  # nothing was made: its machines may try another zone meanwhile
             case NotReady():
                 return self._later(progress, error.retry_after)
             case Denied():

@@ -45,6 +45,28 @@ def fits(spec: OfferSpec | None, offer: Offer) -> bool:
     return spec.machine_type in (None, offer.machine_type)
 
 
+DEAR = 2.0
+"""A larger machine type is taken instead of the one that fits as long as it costs (or holds) at most so many times as much: rather
+no machine for a while, or one of the pool's next offer, than one at thirty times the price."""
+
+
+def affordable(offers: Sequence[Offer]) -> list[Offer]:
+    """offers: cheapest first, of one place. Those that are not out of proportion to the first, and of its architecture: a pool
+    must not change that only because there was no room for a moment."""
+    if not offers:
+        return []
+    first = offers[0]
+
+    def fair(offer: Offer) -> bool:
+        if offer.arch != first.arch:
+            return False
+        if offer.price_per_hour is not None and first.price_per_hour:
+            return offer.price_per_hour <= DEAR * first.price_per_hour
+        return offer.cpu <= DEAR * first.cpu and offer.memory <= DEAR * DEAR * first.memory
+
+    return [offer for offer in offers if fair(offer)]
+
+
 def choose(
     options: Sequence[Option],
     count: int,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..client import Event
+from ..errors import Place as Reach
 from ..errors import SupplierError
 from ..kinds import Cluster, Launch, Machine, NodePool, Provider, Volume
 from ..kinds.launch import FINALIZER, LaunchMember, LaunchSpec
@@ -22,14 +23,14 @@ from ..kinds.template import DEFAULTS
 from ..objects import ObjectMeta, parse_timestamp, timestamp
 from ..provider_types import PluginError
 from ..runtime.controller import Controller, Env, Key, Result, Watch
-from ..runtime.places import Place
+from ..runtime.places import Cool, Place
 from ..supplier import Problem
 from .attachment import at_launch, misfit
 from .book import Book, Verdict
 from .marks import USER_DATA_DIGEST, index_of, made_by, member_of, stored_offer, stored_template, to_template
 from .network import network_data
 from .network_rules import reachable
-from .offers import Choice, Option, choose, fits
+from .offers import Choice, Option, affordable, choose, fits
 from .pauses import paused
 from .troubles import missing
 
@@ -209,7 +210,7 @@ class PlacementController(Controller):
             self.env.calls.note(place, error)
             round_.say(error.decision, f"Provider {name} gave no offers: {error.message}; it is asked again", self._in(30.0))
             return []
-        found = [Option(place=place, want=want, offer=o, rank=rank) for o in offers if fits(spec, o)]
+        found = [Option(place=place, want=want, offer=o, rank=rank) for o in affordable([o for o in offers if fits(spec, o)])]
         if not found:
             fixed = any(o.slots is not None for o in offers)
             what = "no free host" if fixed else "no offer that fits the pool's zones and machine type"
@@ -252,8 +253,12 @@ class PlacementController(Controller):
         launches = sorted(self.env.cache.by(Launch, "pool", name), key=lambda launch: launch.metadata.creation_timestamp or "")
         return launches[0].spec.offer.arch if launches else ""
 
-    def _cooling(self, option: Option) -> Any:
+    def _cooling(self, option: Option) -> Cool | None:
+        """A lack of capacity, or a zone that does not answer: asking there would only hold machines up."""
         o = option.offer
+        seen = self.env.inventory.snapshot(option.place, "machines")
+        if seen is not None and o.place and o.place in seen.unreachable:
+            return Cool(Reach(place=o.place), self.env.clock.awake() + 30.0, f"{o.place} does not answer", person=False)
         return self.env.places.cooldowns.covering(option.place.identity.key, o.place, o.machine_type, o.spot)
 
     def _suits(self, round_: _Round, machine: Machine, option: Option) -> bool:

@@ -285,7 +285,7 @@ class Inventory:
                 continue
             by_id = seen.by_id.get(doubt.id) if doubt.id else None
             if name in seen.by_mark or (by_id is not None and by_id.ref.mark.same(doubt.mark)):
-                doubt.misses = 0
+                del watched.doubts[name]  # it is there: who doubts it again asks again
             else:
                 if doubt.misses == 0 or doubt.jumps != seen.jumps:
                     doubt.misses, doubt.first, doubt.jumps = 0, seen.started, seen.jumps

@@ -102,6 +102,23 @@ class Harness:
             }
         )
 
+    def demo(self, replicas: int = 3, *, cloud: Mapping[str, Any] | None = None, **pool: Any) -> None:
+        """Apply Provider `sim`, Cluster `demo` and NodePool `workers`. cloud: the Provider's config; pool: more of its spec."""
+        self.provider(**(cloud or {}))
+        self.apply(
+            {"kind": "Cluster", "metadata": {"name": "demo"}, "spec": {"provider": "sim"}},
+            {"kind": "NodePool", "metadata": {"name": "workers"}, "spec": {"cluster": "demo", "replicas": replicas, **pool}},
+        )
+
+    def ready(self, count: int, max_seconds: float = 1800.0) -> None:
+        """Until exactly so many machines are there and all of them are Ready."""
+        self.until(lambda: [m.status.state for m in self.machines()] == ["Ready"] * count, max_seconds)
+
+    def rented(self) -> list[str]:
+        """Names of the machines that exist at the place and are ours, alive or half-made."""
+        lines = self.cloud.console.machines()
+        return sorted(line.name for line in lines if line.installation == self.store.installation and line.phase != "Deleting")
+
     def delete(self, kind: type[Resource], name: str, namespace: str = "default") -> None:
         found = _kind(kind.__name__)
         self.verbs.delete(found, namespace if found.namespaced else "", name, USER, DeleteOptions("Background"))
