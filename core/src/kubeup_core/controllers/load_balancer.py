@@ -139,6 +139,9 @@ class LoadBalancerController(Controller):
             )
             error = state.error
             after = None if state.phase is Phase.RUNNING else STEP
+            if _moving(state):
+                self.env.inventory.want(place, "load_balancers", soon=True)
+                after = STEP
         except NotYet as wait:
             after = wait.after
             found = _unseen(wait, place) if wait.why or status.id else None
@@ -319,6 +322,12 @@ def _relevant(machine: Machine) -> tuple[Any, ...]:
     status = machine.status
     addresses = [a.address for a in status.addresses]
     return machine.labels, machine.deleting, status.state, status.id, addresses, status.is_true(DEREGISTERED)
+
+
+def _moving(state: LoadBalancerState) -> bool:
+    """Health or draining is on its way, and somebody waits for it."""
+    members = state.members.values()
+    return any(m in ("initial", "draining") for m in members) or (bool(members) and "healthy" not in members)
 
 
 def _key(balancer: LoadBalancer) -> Key:
