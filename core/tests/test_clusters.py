@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from kubeup_core.kinds import Cluster, LoadBalancer, Machine, NodePool, Volume
 from kubeup_core.testing.harness import Crash, Harness
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from kubeup_core.controllers.garbage import GarbageController
 from kubeup_core.kinds import KINDS, Cluster, Kind, Machine, NodePool
 from kubeup_core.objects import Resource

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from kubeup_core.controllers.members import Backend, Chosen, choose
 from kubeup_core.kinds import Cluster, LoadBalancer, Machine
 from kubeup_core.supplier import Mark, Ref

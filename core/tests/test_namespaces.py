@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from kubeup_core.controllers.namespace import NamespaceController
 from kubeup_core.kinds import Launch, Machine, Namespace, NodePool, Secret
 from kubeup_core.statuses import Forbidden

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from kubeup_core.kinds import Cluster, Machine, NodePool
 from kubeup_core.testing.harness import Crash, Harness
 
@@ -146,7 +145,7 @@ def test_denied_credentials_are_said_and_it_goes_on_when_they_work(h: Harness) -
     h.cloud.faults.add("denied", kind="Network", operation="create")
     h.step()
     h.advance(1)
-    status, reason, message = h.condition(Cluster, "demo", "NetworkReady")
+    status, _, message = h.condition(Cluster, "demo", "NetworkReady")
     assert status == "False"
     assert "sim" in message
     h.until(lambda: ready(h))

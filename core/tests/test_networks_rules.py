@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from kubeup_core.controllers.network_rules import providers_of, reachable, rules
 from kubeup_core.kinds import Cluster, LoadBalancer, Machine, NodePool
 
 
 def cluster(fabrics: dict[str, str] | None = None, **spec: Any) -> Cluster:
-    networks = [
-        {"provider": name, "id": "n", "state": "Ready", "fabric": fabric} for name, fabric in (fabrics or {}).items()
-    ]
+    networks = [{"provider": name, "id": "n", "state": "Ready", "fabric": fabric} for name, fabric in (fabrics or {}).items()]
     return Cluster.model_validate(
         {"metadata": {"name": "demo"}, "spec": {"provider": "home", **spec}, "status": {"networks": networks}}
     )

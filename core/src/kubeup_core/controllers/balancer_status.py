@@ -13,7 +13,7 @@ from ..kinds import LoadBalancer
 from ..kinds.load_balancer import LBMemberStatus, ListenerStatus, LoadBalancerStatus, MemberCounts
 from ..supplier import LoadBalancerState, Phase
 from .members import Chosen
-from .troubles import SOON, Trouble
+from .troubles import Trouble
 
 SHOWN = 20
 STATES = ("initial", "healthy", "unhealthy", "draining", "unused")
@@ -69,7 +69,7 @@ def _progress(
         return Trouble(reason="NoMembers", message=f"no machine is behind it; it takes {_wanted(balancer)}")
     if not status.counts.healthy:
         message = f"none of {len(members)} members answers the health check yet"
-        return Trouble(reason="NoHealthyMembers", message=message, after=SOON)
+        return Trouble(reason="NoHealthyMembers", message=message)
     return Trouble(reason="Ready", message=f"{status.counts.healthy} of {len(members)} members take traffic")
 
 

@@ -138,7 +138,9 @@ class LoadBalancerController(Controller):
                 place, mark, lambda: supplier.ensure(wish), wish=wish, key=_key(balancer), id=status.id or ""
             )
             error = state.error
-            after = None if state.phase is Phase.RUNNING else STEP
+            if state.phase is not Phase.RUNNING or {"initial", "draining"} & set(state.members.values()):
+                self.env.inventory.want(place, "load_balancers", soon=True)
+                after = STEP
             if _moving(state):
                 self.env.inventory.want(place, "load_balancers", soon=True)
                 after = STEP

@@ -22,6 +22,8 @@ from ..runtime.inventory import What
 from ..runtime.places import Place
 from ..supplier import Mark, Phase, Ref
 
+_ON_THE_WAY = (Phase.PARTIAL, Phase.PENDING, Phase.DELETING)
+
 STEP = 2.0
 """Awake seconds between two steps of something that is not finished: `ensure` and `delete` do one step per call."""
 
@@ -95,6 +97,8 @@ class Single(Generic[S]):
         seen = cast("S | None", self.env.inventory.state(place, self.what, mark))
         if seen is not None:
             self.env.inventory.settled(place, self.what, mark)
+            if seen.phase in _ON_THE_WAY or getattr(seen, "busy", ""):
+                self.env.inventory.want(place, self.what, soon=True)
         if memory.answer is None or (seen is not None and snapshot is not None and snapshot.started > memory.answered):
             return seen
         if seen is None and not memory.unlisted and self._absent(place, mark, memory.answer.ref.id, memory.answered):
