@@ -80,6 +80,7 @@ class _Memory:
     problem: Problem | None = None
     counted: float = float("-inf")
     error: SupplierError | None = None
+    fault: _Fault | None = None
 
 
 class ProviderController(Controller):
@@ -133,7 +134,7 @@ class ProviderController(Controller):
         recheck = bool(place.denied) and self.env.clock.awake() - memory.built_at >= RECHECK
         if memory.built is None or memory.digest != digest or recheck:
             if memory.digest == digest and self.env.clock.awake() < memory.again:
-                raise _Fault("NotReady", self._said(memory), after=memory.again - self.env.clock.awake(), stalled=False)
+                raise self._still(memory)
             self._build(provider, place, memory, type_, config, secrets, digest)
         self._check_identity(provider, place, memory)
         self._probe(provider, place, memory)
@@ -193,11 +194,12 @@ class ProviderController(Controller):
         except InProgress:
             raise
         except SupplierError as error:
-            raise self._not_built(provider, place, memory, digest, error) from error
+            memory.fault = self._not_built(provider, place, memory, digest, error)
+            raise memory.fault from error
         budget.limit(built.capabilities.budgets, provider.spec.limits.requests_per_second)
         self._close(memory)
         memory.built, memory.digest, memory.built_at = built, digest, self.env.clock.awake()
-        memory.probed, memory.failures, memory.error = None, 0, None
+        memory.probed, memory.failures, memory.error, memory.fault = None, 0, None, None
 
     def _not_built(self, provider: Provider, place: Place, memory: _Memory, digest: str, error: SupplierError) -> _Fault:
         """Why build failed. Anything but a SupplierError of its own is the plugin's fault."""
