@@ -97,7 +97,7 @@ class Single(Generic[S]):
         seen = cast("S | None", self.env.inventory.state(place, self.what, mark))
         if seen is not None:
             self.env.inventory.settled(place, self.what, mark)
-            if seen.phase in _ON_THE_WAY or getattr(seen, "busy", ""):
+            if seen.phase in _ON_THE_WAY or bool(getattr(seen, "busy", "")):
                 self.env.inventory.want(place, self.what, soon=True)
         if memory.answer is None or (seen is not None and snapshot is not None and snapshot.started > memory.answered):
             return seen
