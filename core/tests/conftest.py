@@ -127,3 +127,4 @@ def harness(tmp_path: Path) -> Iterator[Callable[..., Harness]]:
     yield make
     for one in made:
         one.close()
+    assert [failed for one in made for failed in one.failed] == []

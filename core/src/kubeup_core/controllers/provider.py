@@ -201,6 +201,14 @@ class ProviderController(Controller):
         memory.built, memory.digest, memory.built_at = built, digest, self.env.clock.awake()
         memory.probed, memory.failures, memory.error, memory.fault = None, 0, None, None
 
+    def _still(self, memory: _Memory) -> _Fault:
+        """Why the last build failed, until it is time for another."""
+        left = memory.again - self.env.clock.awake()
+        last = memory.fault
+        if last is None:
+            return _Fault("NotReady", self._said(memory), after=left, stalled=False)
+        return _Fault(last.reason, last.message, plugin=last.plugin, after=left, stalled=last.stalled)
+
     def _not_built(self, provider: Provider, place: Place, memory: _Memory, digest: str, error: SupplierError) -> _Fault:
         """Why build failed. Anything but a SupplierError of its own is the plugin's fault."""
         cause = error.__cause__

@@ -72,6 +72,8 @@ class Harness:
         self._factory = controllers or import_module("kubeup_core.controllers").all_controllers
         self.writes: Counter[str] = Counter()
         """Store writes by plural ("machines"), and by plural/namespace/name."""
+        self.failed: list[tuple[Any, BaseException]] = []
+        """Reconciles that raised, of processes that have ended: none is expected."""
         self.on_commit: Callable[[str], None] | None = None
         """Called "before" and "after" each durable write; may raise Crash."""
         self._open()
@@ -255,6 +257,7 @@ class Harness:
         self.manager.prepare()
 
     def _close(self) -> None:
+        self.failed += self.manager.failed
         self.manager.stop()
         self.store.close()
 
