@@ -10,6 +10,7 @@ from collections.abc import Collection
 from ..kinds import Launch, Machine, NodePool, Volume
 from ..runtime.controller import Env
 from ..runtime.places import Place
+from .slots import machine_in, slot_of
 from .troubles import Trouble, missing
 
 TIMED_OUT = "DetachTimedOut"
@@ -38,10 +39,15 @@ def at_launch(env: Env, machine: Machine, place: Place) -> tuple[str, ...] | Non
         return ()
     ids = []
     for volume in _meant_for(env, machine):
+        holder = env.cache.get(Machine, volume.status.attached_to or "", volume.namespace)
         if volume.status.id is None:
             if volume.status.is_true("Stalled"):
                 continue  # a machine is not kept from running by a volume that a person has to put right
             return None
+        if holder is not None and holder.uid != machine.uid:
+            if holder.deleting:
+                return None  # it is free when its last machine is gone
+            continue
         if volume.status.provider == place.name:
             ids.append(volume.status.id)
     return tuple(sorted(ids))
@@ -60,32 +66,50 @@ def misfit(env: Env, machine: Machine, place: Place, zone: str, reach: Collectio
     return None
 
 
-def target_name(volume: Volume) -> str | None:
-    """The Machine that a volume is to be attached to; the next one of a pool's slot has the same name."""
+def target(env: Env, volume: Volume) -> Machine | None:
+    """The Machine that a volume is to be attached to: the one of that name, or the one that fills the slot of the pool now."""
     attach = volume.spec.attach
     if attach is None:
         return None
-    return attach.machine or f"{attach.pool}-{attach.slot}"
+    if attach.machine is not None:
+        return env.cache.get(Machine, attach.machine, volume.namespace)
+    pool = env.cache.get(NodePool, attach.pool or "", volume.namespace)
+    machines = env.cache.by(Machine, "pool", f"{volume.namespace}/{volume.spec.cluster}/{attach.pool}")
+    replicas = pool.spec.replicas if pool is not None else 0
+    return machine_in(attach.slot or 0, replicas, machines, volume.status.attached_to)
+
+
+def concerns(env: Env, machine: Machine, volume: Volume) -> bool:
+    """Whether a change of the machine may matter to the volume. Quick: a cluster may have thousands of both."""
+    attach = volume.spec.attach
+    if machine.name in (volume.status.attached_to, attach.machine if attach else None):
+        return True
+    if attach is None or attach.pool is None or attach.pool != machine.spec.pool:
+        return False
+    pool = env.cache.get(NodePool, attach.pool, volume.namespace)
+    slot = slot_of(machine)
+    return slot is None or slot == attach.slot or pool is None or slot >= pool.spec.replicas
 
 
 def launch_of(env: Env, machine: Machine) -> Launch | None:
     return env.cache.get(Launch, machine.status.launch, machine.namespace) if machine.status.launch else None
 
 
-def no_target(env: Env, volume: Volume, name: str) -> Trouble:
+def no_target(env: Env, volume: Volume) -> Trouble:
     """The machine is not there: mistyped, or not made yet."""
     attach = volume.spec.attach
-    if attach is not None and attach.pool is not None:
-        pool = env.cache.get(NodePool, attach.pool, volume.namespace)
-        if pool is None:
-            return missing("NodePool", attach.pool, (p.name for p in env.cache.list(NodePool, volume.namespace)))
-        if attach.slot is not None and attach.slot >= pool.spec.replicas:
-            message = (
-                f"pool {pool.name} has {pool.spec.replicas} replicas and no slot {attach.slot}; scale it, or name another slot"
-            )
-            return Trouble(reason="WaitingForMachine", message=message)
-        return Trouble(reason="WaitingForMachine", message=f"waits for machine {name} of pool {pool.name}")
-    return missing("Machine", name, (m.name for m in env.cache.list(Machine, volume.namespace)))
+    assert attach is not None
+    if attach.pool is None:
+        return missing("Machine", attach.machine or "", (m.name for m in env.cache.list(Machine, volume.namespace)))
+    pool = env.cache.get(NodePool, attach.pool, volume.namespace)
+    if pool is None:
+        return missing("NodePool", attach.pool, (p.name for p in env.cache.list(NodePool, volume.namespace)))
+    if attach.slot is not None and attach.slot >= pool.spec.replicas:
+        message = (
+            f"pool {pool.name} has {pool.spec.replicas} replicas and no slot {attach.slot}; scale it, or name another slot"
+        )
+        return Trouble(reason="WaitingForMachine", message=message)
+    return Trouble(reason="WaitingForMachine", message=f"waits for the machine in slot {attach.slot} of pool {pool.name}")
 
 
 def refusal(
@@ -124,7 +148,16 @@ def _apart(volume: Volume, machine: Machine, there: str) -> Trouble:
 
 
 def _meant_for(env: Env, machine: Machine) -> list[Volume]:
-    return [v for v in _volumes(env, machine) if target_name(v) == machine.name and not v.deleting]
+    """Those that name it, or its slot; also when a predecessor still has the slot."""
+    found = []
+    for volume in _volumes(env, machine):
+        if volume.deleting or volume.spec.attach is None or not concerns(env, machine, volume):
+            continue
+        meant = target(env, volume)
+        slot = volume.spec.attach.slot if volume.spec.attach.pool else None
+        if (meant is not None and meant.uid == machine.uid) or (slot is not None and slot_of(machine) == slot):
+            found.append(volume)
+    return found
 
 
 def _volumes(env: Env, machine: Machine) -> list[Volume]:

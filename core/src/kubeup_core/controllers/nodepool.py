@@ -1,6 +1,7 @@
 """NodePool: keeps its number of machines, replaces what failed, and rolls to a changed template. It never writes its spec.
 
-Machines are named POOL-SLOT by the lowest free slot, so that a second decision of the same kind is a conflict, not a second machine.
+Machines are named POOL-NUMBER by the lowest free number, so that a second decision of the same kind is a conflict, not a second
+machine. Which place in the pool one fills is its slot (`slots.py`): the successor takes it over, under another name.
 What to do is decided in `rollout.py`; where machines come from in `placement.py`; what becomes of one in `machine.py`.
 """
 
@@ -15,7 +16,7 @@ import orjson
 
 from ..client import Event
 from ..kinds import Cluster, Installation, Launch, Machine, NodePool, Provider
-from ..kinds.machine import CLUSTER_LABEL, FINALIZER, POOL_LABEL, ROLE_LABEL, TEMPLATE_LABEL, MachineSpec
+from ..kinds.machine import CLUSTER_LABEL, FINALIZER, POOL_LABEL, ROLE_LABEL, SLOT_LABEL, TEMPLATE_LABEL, MachineSpec
 from ..kinds.nodepool import NodePoolStatus, OfferStatus
 from ..kinds.template import DEFAULTS, MachineTemplate
 from ..objects import ObjectMeta, timestamp
@@ -27,6 +28,7 @@ from .marks import made_by
 from .network_rules import providers_of
 from .pauses import paused
 from .rollout import Plan, View, plan
+from .slots import free
 from .troubles import missing
 
 PACE = 1.0
@@ -85,7 +87,8 @@ class NodePoolController(Controller):
         verdict = Verdict(block.reason, block.message, stalled=not cluster.deleting) if block is not None else None
         self._delete(pool, steps, memory)
         if steps.create:
-            self._create(pool, cluster, steps.create, key)
+            leaving = {view.machine.uid for view, _ in steps.delete}
+            self._create(pool, cluster, [v for v in views if v.machine.uid not in leaving], steps.create, key)
         views = self._views(pool, cluster)
         result = self._report(pool, memory, views, steps, verdict)
         failed = any(v.failed for v in views)
@@ -167,15 +170,16 @@ class NodePoolController(Controller):
             text = reason if kind == "Repairing" else f"deletes {_some(names)}, which {reason}"
             self.env.events.event(pool, "Normal", kind, text)
 
-    def _create(self, pool: NodePool, cluster: Cluster, count: int, key: Key) -> None:
+    def _create(self, pool: NodePool, cluster: Cluster, staying: list[View], count: int, key: Key) -> None:
         names = _free(pool.name, {m.name for m in self.env.cache.list(Machine, pool.namespace)}, count)
         template = template_of(pool, cluster)
         digest = template_hash(pool, cluster)
+        slots = free([v.machine for v in staying], [v.machine for v in staying if v.updated], pool.spec.replicas, count)
 
-        def one(name: str) -> Callable[[], None]:
+        def one(name: str, slot: int) -> Callable[[], None]:
             def create() -> None:
                 try:
-                    self.env.client.create(self._machine(pool, cluster, name, template, digest))
+                    self.env.client.create(self._machine(pool, cluster, name, slot, template, digest))
                 except AlreadyExists:
                     return  # somebody else's, or a cache that is behind: the next look takes another name
 
@@ -183,15 +187,16 @@ class NodePoolController(Controller):
 
         self.book.creating.add(key)
         try:
-            for start in range(0, len(names), AT_ONCE):
-                self.env.together([one(name) for name in names[start : start + AT_ONCE]])
+            todo = [one(name, slot) for name, slot in zip(names, slots, strict=True)]
+            for start in range(0, len(todo), AT_ONCE):
+                self.env.together(todo[start : start + AT_ONCE])
         finally:
             self.book.creating.discard(key)
         self.env.wake("placement", key)
         self.env.events.event(pool, "Normal", "ScalingUp", f"creates {_some(names)} of template {digest}")
 
     @staticmethod
-    def _machine(pool: NodePool, cluster: Cluster, name: str, template: MachineTemplate, digest: str) -> Machine:
+    def _machine(pool: NodePool, cluster: Cluster, name: str, slot: int, template: MachineTemplate, digest: str) -> Machine:
         role = "worker" if cluster.spec.kubernetes is not None else "plain"
         return Machine(
             metadata=ObjectMeta(
@@ -203,6 +208,7 @@ class NodePoolController(Controller):
                     POOL_LABEL: pool.name,
                     ROLE_LABEL: role,
                     TEMPLATE_LABEL: digest,
+                    SLOT_LABEL: str(slot),
                 },
                 finalizers=[FINALIZER],
                 owner_references=[pool.reference()],

@@ -20,7 +20,7 @@ from ..runtime.calls import InProgress
 from ..runtime.controller import Controller, Env, Key, Result, Watch
 from ..runtime.places import Place
 from ..supplier import Mark, Phase, Ref, VolumeSpec, VolumeState, VolumeSupplier
-from .attachment import TIMED_OUT, launch_of, no_target, refusal, target_name
+from .attachment import TIMED_OUT, concerns, launch_of, no_target, refusal, target
 from .deregistration import leaving_balancers
 from .marks import place_of, ref_of
 from .network_rules import providers_of
@@ -81,7 +81,7 @@ class VolumeController(Controller):
         """Only the volumes that the machine has, or is to get: a cluster may have thousands of both."""
         machine = event.object
         for volume in self.env.cache.by(Volume, "cluster", f"{machine.namespace}/{machine.spec.cluster}"):
-            if machine.name in (target_name(volume), volume.status.attached_to):
+            if concerns(self.env, machine, volume):
                 yield _key(volume)
 
     def _of_cluster(self, namespace: str, cluster: str) -> list[Key]:
@@ -114,7 +114,7 @@ class _Step:
         found = obstacle(self.env, self.volume, self.cluster)
         if found is not None:
             return found
-        machine = self._machine()
+        machine = target(self.env, self.volume)
         place, found = self._place(machine)
         if place is None or place.suppliers.volumes is None:
             return found
@@ -159,7 +159,7 @@ class _Step:
         if self.volume.spec.attach is not None and place.capabilities.attach == "live":
             launch = launch_of(self.env, machine) if machine is not None and not machine.deleting else None
             if launch is None:
-                found = no_target(self.env, self.volume, target_name(self.volume) or "")
+                found = self._waiting(machine)
                 wait = "it is made in the machine's zone as soon as that is known"
                 return None, Trouble(reason=found.reason, message=f"{found.message}; {wait}", stalled=found.stalled)
             zone = launch.spec.offer.place if launch.spec.provider == name else ""
@@ -206,9 +206,10 @@ class _Step:
             overrides=overrides,
         )
         wish = (want.size, want.klass, want.overrides, want.mark.keep)
-        return self.single.ensure(
+        state = self.single.ensure(
             place, self.mark, lambda: supplier.ensure(want), wish=wish, key=_key(self.volume), id=self.status.id or ""
         )
+        return state if state.phase is not Phase.GONE else None
 
     def _observed(self, state: VolumeState) -> None:
         status = self.status
@@ -254,17 +255,13 @@ class _Step:
         if not asked:
             self.status.attached_to = None
             self._forget_asked()
-        name = target_name(self.volume)
-        if name is None:
+        if self.volume.spec.attach is None:
             self._unblock()
             self.status.attach_limit = None
             return Trouble(reason="Available", message="it is attached to nothing; set spec.attach to use it")
         if wanted is None:
             self._unblock()
-            found = no_target(self.env, self.volume, name)
-            if machine is None:
-                return found
-            return Trouble(reason="WaitingForMachine", message=f"waits for machine {name} to run")
+            return self._waiting(machine if machine is not None and not machine.deleting else None)
         if state.busy or not self.single.fresh(place, self.mark):
             return Trouble(
                 reason="Busy",
@@ -285,12 +282,12 @@ class _Step:
     def _attach(self, place: Place, supplier: VolumeSupplier, state: VolumeState, machine: Machine) -> Trouble:
         launch, used = launch_of(self.env, machine), self._limit(machine)
         if launch is None:
-            return Trouble(reason="WaitingForMachine", message=f"waits for machine {machine.name} to run")
+            return self._waiting(machine)
         no = refusal(self.volume, machine, launch, place, state.reach, used)
         if no is not None:
             return self._blocked(no)
         if machine.status.state in ("Pending", "Launching", "Failed", "Unknown"):
-            return Trouble(reason="WaitingForMachine", message=f"waits for machine {machine.name} to run")
+            return self._waiting(machine)
         # Stored first: from here on the machine has to be asked to let go, whether or not the answer arrives.
         self.status.attached_to, self.status.state = machine.name, "Attaching"
         self.volume = write_status(self.env, self.volume, self.status)
@@ -435,9 +432,10 @@ class _Step:
 
     # -- below -----------------------------------------------------------------------------------------------------------
 
-    def _machine(self) -> Machine | None:
-        name = target_name(self.volume)
-        return self.env.cache.get(Machine, name, self.volume.namespace) if name else None
+    def _waiting(self, machine: Machine | None) -> Trouble:
+        if machine is None:
+            return no_target(self.env, self.volume)
+        return Trouble(reason="WaitingForMachine", message=f"waits for machine {machine.name} to run")
 
     def _holder(self, place: Place, state: VolumeState) -> Machine | None:
         """The Machine that has it, or was asked to take it and was not seen to have let go of it since."""
