@@ -14,6 +14,7 @@ from ..kinds import Kind
 from ..objects import GROUP, VERSION
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1"
+_INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 
 _DROPPED = ("title", "examples", "default", "additionalProperties")
 _PACKAGES = {
@@ -64,7 +65,8 @@ def schema_name(kind: Kind, model: str) -> str:
 
 
 @cache
-def _definitions(kind: Kind) -> dict[str, Any]:
+def definitions(kind: Kind) -> dict[str, Any]:
+    """All schemas that a kind needs, by name: its own, its list's, those of its parts and of metadata. Not to be changed."""
     raw = kind.model.model_json_schema(by_alias=True)
     found = {schema_name(kind, name): _convert(kind, schema) for name, schema in raw.pop("$defs", {}).items()}
     root = _convert(kind, raw)
@@ -86,11 +88,6 @@ def _definitions(kind: Kind) -> dict[str, Any]:
     if kind.scale:
         found |= _SCALE
     return found
-
-
-def definitions(kind: Kind) -> dict[str, Any]:
-    """All schemas that a kind needs, by name: its own, its list's, those of its parts and of metadata. Not to be changed."""
-    return _definitions(kind)
 
 
 def _convert(kind: Kind, schema: Any) -> Any:
@@ -139,7 +136,7 @@ def _union(kind: Kind, schema: dict[str, Any]) -> dict[str, Any]:
         # `auto` or a text of some form: an enum would hide the form.
         out = {"type": "string"}
     elif {arm.get("type") for arm in arms} == {"string", "integer"}:
-        out = {"x-kubernetes-int-or-string": True, "oneOf": [{"type": "integer"}, {"type": "string"}]}
+        out = {"$ref": f"#/components/schemas/{_INT_OR_STRING}"}
     else:
         out = {"x-kubernetes-preserve-unknown-fields": True}
     default = schema.get("default")
@@ -177,6 +174,11 @@ def _list(kind: Kind, own: str) -> dict[str, Any]:
 
 _TEXT = {"type": "string"}
 _COMPONENTS: dict[str, Any] = {
+    _INT_OR_STRING: {
+        "description": "A whole number, or a text such as a percentage",
+        "format": "int-or-string",
+        "oneOf": [{"type": "integer"}, {"type": "string"}],
+    },
     f"{META}.ListMeta": {
         "type": "object",
         "description": "Metadata of a list",
