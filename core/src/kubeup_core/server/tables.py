@@ -27,7 +27,7 @@ _NAME = {
     "description": "Name must be unique within a namespace",
     "priority": 0,
 }
-_STEP = re.compile(r'\.([A-Za-z0-9_\\./-]+?)(?=[.\[]|$)|\[(\d+)\]|\[\?\(@\.(\w+)\s*==\s*["\']([^"\']*)["\']\)\]')
+_STEP = re.compile(r'\.((?:\\.|[^.\[\\])+)|\[(\d+)\]|\[\?\(@\.(\w+)\s*==\s*["\']([^"\']*)["\']\)\]')
 
 
 class Table:
