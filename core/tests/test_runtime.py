@@ -114,6 +114,20 @@ def test_a_write_is_in_the_cache_before_it_returns_even_when_the_watch_is_slow(c
     assert cache.by(Machine, "cluster", "default/demo") == [written]
 
 
+def test_a_change_of_ones_own_is_told_with_what_it_replaced(client: InProcess) -> None:
+    """The watch need not decode again what its own process has just written."""
+    cache = Cache()
+    writer = CachedClient(client, cache)
+    old = writer.create(machine())
+    changed = cache.copy(old)
+    changed.status.state = "Ready"
+    new = writer.update_status(changed)
+    event = cache.known(Machine, "default", "m", int(new.metadata.resource_version or 0))
+    assert event is not None
+    assert (event.type, event.object, event.old) == ("MODIFIED", new, old)
+    assert cache.known(Machine, "default", "m", int(old.metadata.resource_version or 0)) is None
+
+
 def test_an_older_state_never_replaces_a_newer_one(client: InProcess) -> None:
     cache = Cache()
     writer = CachedClient(client, cache)

@@ -32,6 +32,7 @@ CHILDREN: tuple[type[Resource], ...] = (LoadBalancer, NodePool, Machine, Volume)
 class ClusterController(Controller):
     name = "cluster"
     kind = Cluster
+    lull = 0.2
 
     def __init__(self, env: Env) -> None:
         self.watches = (

@@ -54,11 +54,13 @@ class MachineController(Controller):
         super().__init__(env)
         self.book = env.shared(Book)
         self.end = MachineEnd(env, self.name)
+        self._agreed: dict[Key, tuple[str | None, MachineState]] = {}
         env.inventory.on_change("machines", self._owner)
 
     def reconcile(self, key: Key) -> Result:
         machine = self.env.cache.get(Machine, key.name, key.namespace)
         if machine is None:
+            self._agreed.pop(key, None)
             return Result()
         if machine.deleting:
             return self.end.step(machine, key)
@@ -153,6 +155,11 @@ class MachineController(Controller):
         return Result(after=PATIENCE)
 
     def _ready(self, machine: Machine, made: Made, state: MachineState) -> Result:
+        """A look that finds the same state at the same object is over at once: most looks are."""
+        key, version = Key(machine.namespace, machine.name), machine.metadata.resource_version
+        agreed = self._agreed.get(key)
+        if agreed is not None and agreed[0] == version and agreed[1] is state:
+            return Result()
         status = self._copy(machine)
         self._provisioned(status, made, state)
         status.state = "Ready"
@@ -160,7 +167,7 @@ class MachineController(Controller):
         self._set(machine, status, "Ready", True, "Running", "it runs")
         self._stalled(machine, status, "", "")
         status.last_error = None
-        self._write(machine, status)
+        self._agreed[key] = (self._write(machine, status).metadata.resource_version, state)
         return Result()
 
     def _unready(self, machine: Machine, made: Made, state: MachineState, reason: str, message: str) -> Result:
@@ -254,10 +261,11 @@ class MachineController(Controller):
         else:
             status.drop_condition("Stalled")
 
-    def _write(self, machine: Machine, status: MachineStatus) -> None:
+    def _write(self, machine: Machine, status: MachineStatus) -> Machine:
         status.observed_generation = machine.metadata.generation
-        if status != machine.status:
-            self.env.client.update_status(machine.model_copy(update={"status": status}))
+        if status == machine.status:
+            return machine
+        return self.env.client.update_status(machine.model_copy(update={"status": status}))
 
     # -- who is woken ----------------------------------------------------------------------------------------------------
 

@@ -55,6 +55,7 @@ class _Memory:
 class NodePoolController(Controller):
     name = "nodepool"
     kind = NodePool
+    lull = 0.2
 
     def __init__(self, env: Env) -> None:
         self.watches = (

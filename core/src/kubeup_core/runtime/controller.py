@@ -91,12 +91,14 @@ class Controller:
     """Base of all. `kind`, where there is one, is always watched (key: the object's own); `watches` adds more.
 
     resync  every object of `kind` is looked at again at least so often (seconds, jittered)
+    lull    seconds between two looks at a key that changes cause: for what sums up many objects that change at once
     """
 
     name: str = ""
     kind: type[Resource] | None = None
     watches: Sequence[Watch] = ()
     resync: float = 600.0
+    lull: float = 0.0
 
     def __init__(self, env: Env) -> None:
         self.env = env

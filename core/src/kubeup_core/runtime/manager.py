@@ -55,6 +55,7 @@ class Manager:
         self.failed: list[tuple[Item, BaseException]] = []
         """The last failures of reconciles, for tests and for diagnosis."""
         self._inline = inline
+        self._looked: dict[Item, float] = {}
         self._workers = workers
         self._threads: list[threading.Thread] = []
         self._writers = None if inline else ThreadPoolExecutor(workers, thread_name_prefix="writes")
@@ -78,6 +79,7 @@ class Manager:
             together=self._together,
         )
         self._controllers = {controller.name: controller for controller in controllers(self.env)}
+        self._calmed = {name for name, controller in self._controllers.items() if controller.lull}
         for controller in self._controllers.values():
             self._register(controller)
 
@@ -128,7 +130,8 @@ class Manager:
 
     def _register(self, controller: Controller) -> None:
         for kind, keys in self._sources(controller):
-            self.env.cache.on_change(kind, self._handler(controller.name, keys))
+            handler = self._calm(controller, keys) if controller.lull else self._handler(controller.name, keys)
+            self.env.cache.on_change(kind, handler)
 
     @staticmethod
     def _sources(controller: Controller) -> list[tuple[type[Resource], Callable[[Event[Any]], Iterable[Key]]]]:
@@ -142,6 +145,18 @@ class Manager:
 
         return handle
 
+    def _calm(self, controller: Controller, keys: Callable[[Event[Any]], Iterable[Key]]) -> Callable[[Event[Any]], None]:
+        """The first change is looked at at once; those that follow closely are looked at together."""
+        name, lull = controller.name, controller.lull
+
+        def handle(event: Event[Any]) -> None:
+            now = self.clock.awake()
+            for key in keys(event):
+                item = (name, key)
+                self.queue.add(item, max(0.0, self._looked.get(item, float("-inf")) + lull - now))
+
+        return handle
+
     def _wake(self, controller: str, key: Key, after: float = 0.0) -> None:
         self.queue.add((controller, key), after)
 
@@ -152,6 +167,8 @@ class Manager:
     def _reconcile(self, item: Item) -> None:
         name, key = item
         try:
+            if name in self._calmed:
+                self._looked[item] = self.clock.awake()
             runner = self.env.inventory if name == Inventory.name else self._controllers[name]
             result = runner.reconcile(key)
         except InProgress as running:
