@@ -1,29 +1,38 @@
 """The API as commands use it: plain dicts over HTTPS, errors as CommandError. Controllers have a typed client of their own.
 
-Reads the kubeconfig of the state directory (or KUBECONFIG with --context, for a remote `kubeup serve`), imports httpx only when
-something is asked.
+It speaks to the server of a state directory, or to a context of the usual kubeconfig (a remote `kubeup serve`, a real
+kube-apiserver). Kinds are learned from the server, as kubectl does. Only the standard library and orjson are needed: a command
+that asks one question should not take longer to start than to answer.
 """
 
 from __future__ import annotations
 
-import base64
+import difflib
+import http.client
+import os
 import ssl
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
 
-from kubeup_core.kinds import KINDS, Kind
-from kubeup_core.objects import Resource
+import orjson
 
 from .errors import BAD_INPUT, NO_SERVER, REFUSED, CommandError
 from .state import State
 
-if TYPE_CHECKING:
-    import httpx
-
 APPLY = "application/apply-patch+yaml"
-TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+MERGE = "application/merge-patch+json"
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 MANAGER = "kubeup-cli"
+GROUP = "kubeup.dev/v1alpha1"
+TIMEOUT = 60.0
+PAGE = 500
+"""Objects per page of a list, so that no answer of a server with thousands of machines takes long to make."""
 
 Object = dict[str, Any]
 
@@ -39,42 +48,89 @@ class Refused(CommandError):
 
 
 @dataclass(frozen=True)
-class Login:
-    """Where, with what, and whom to trust."""
+class Way:
+    """Where, with what, and whom to trust. remedy: what to do when nobody answers there."""
 
-    server: str
+    url: str
     token: str
     ca: str
+    certificate: str = ""
+    remedy: str = ""
+
+    def __repr__(self) -> str:
+        return f"Way({self.url!r})"
 
 
-def login(state: State) -> Login:
-    """From the state directory's kubeconfig."""
-    import yaml
+@dataclass(frozen=True)
+class Kind:
+    """A kind as discovery says it."""
 
+    kind: str
+    plural: str
+    singular: str
+    group_version: str
+    namespaced: bool
+    short_names: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        group = self.group_version.rpartition("/")[0]
+        return (self.kind.lower(), self.plural, self.singular, f"{self.plural}.{group}", *self.short_names)
+
+    def path(self, namespace: str = "", name: str = "") -> str:
+        """The URL's path of a collection or an object."""
+        root = f"/apis/{self.group_version}" if "/" in self.group_version else f"/api/{self.group_version}"
+        inside = f"/namespaces/{quote(namespace, safe='')}" if self.namespaced and namespace else ""
+        return f"{root}{inside}/{self.plural}" + (f"/{quote(name, safe='')}" if name else "")
+
+
+def way(state: State) -> Way:
+    """To the server of the state directory, or to the context that was asked for."""
+    if state.context:
+        return _context(state.context)
+    server = state.server() or {}
     try:
-        config = yaml.safe_load(state.kubeconfig.read_text())
-        cluster = config["clusters"][0]["cluster"]
-        ca = base64.b64decode(cluster["certificate-authority-data"]).decode()
-        return Login(cluster["server"], config["users"][0]["user"]["token"], ca)
-    except FileNotFoundError:
+        token, ca = (state.path / "token").read_text().strip(), (state.path / "ca.crt").read_text()
+        return Way(str(server["url"]), token, ca, remedy="kubeup status; kubeup restart")
+    except (OSError, KeyError):
         raise CommandError(f"no server has run on {state.path} yet", "kubeup up -f FILE starts one", NO_SERVER) from None
-    except (KeyError, IndexError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise CommandError(
-            f"{state.kubeconfig} is not a kubeconfig: {error!r}", "kubeup restart writes it anew", NO_SERVER
-        ) from error
+
+
+def _context(name: str) -> Way:
+    """The first file of KUBECONFIG (else ~/.kube/config) that has this context."""
+    from kubeup_core.login import ConfigError, read_kubeconfig
+
+    files = [Path(f).expanduser() for f in os.environ.get("KUBECONFIG", "").split(os.pathsep) if f]
+    problem = ""
+    for file in files or [Path.home() / ".kube" / "config"]:
+        try:
+            found = read_kubeconfig(file, name)
+        except ConfigError as error:
+            problem = problem or str(error)
+            continue
+        remedy = f"kubectl --context {name} version"
+        return Way(found.url, found.token, found.ca, found.certificate, remedy)
+    raise CommandError(problem, "kubectl config get-contexts lists them", BAD_INPUT)
 
 
 class Api:
-    def __init__(self, to: Login) -> None:
+    """One connection, kept open. Not for several threads at once."""
+
+    def __init__(self, to: Way) -> None:
         self._to = to
+        self._kinds: dict[str, Kind] = {}
+        self._asked: set[str] = set()
 
     @cached_property
-    def _http(self) -> httpx.Client:
-        import httpx
-
-        verify = ssl.create_default_context(cadata=self._to.ca)
-        headers = {"Authorization": f"Bearer {self._to.token}", "User-Agent": f"{MANAGER}/0"}
-        return httpx.Client(base_url=self._to.server, verify=verify, headers=headers, timeout=60, trust_env=False)
+    def _http(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self._to.url)
+        if parts.scheme != "https":
+            raise CommandError(f"{self._to.url} is not https", "a token is not sent in the clear; use https", BAD_INPUT)
+        trust = ssl.create_default_context(cadata=self._to.ca or None)
+        if self._to.certificate:
+            with _as_file(self._to.certificate) as pem:
+                trust.load_cert_chain(pem)
+        return http.client.HTTPSConnection(parts.hostname or "", parts.port, context=trust, timeout=TIMEOUT)
 
     def close(self) -> None:
         if "_http" in self.__dict__:
@@ -91,34 +147,84 @@ class Api:
         accept: str = "application/json",
     ) -> Object:
         """One request. Raises Refused for what the API refuses, CommandError when nobody answers."""
-        import httpx
-        import orjson
-
-        headers = {"Accept": accept} | ({"Content-Type": kind} if body is not None else {})
+        headers = {"Accept": accept, "User-Agent": MANAGER}
+        if self._to.token:
+            headers["Authorization"] = f"Bearer {self._to.token}"
+        data = None
+        if body is not None:
+            headers["Content-Type"], data = kind, orjson.dumps(body)
+        status, text = self._send(method, path + (f"?{urlencode(params)}" if params else ""), data, headers)
         try:
-            answer = self._http.request(
-                method, path, params=params, headers=headers, content=None if body is None else orjson.dumps(body)
-            )
-        except httpx.HTTPError as error:
-            raise CommandError(
-                f"the server at {self._to.server} does not answer ({type(error).__name__})",
-                "kubeup status; kubeup restart",
-                NO_SERVER,
-            ) from error
-        try:
-            value: Object = orjson.loads(answer.content)
+            value: Object = orjson.loads(text)
         except ValueError:
-            value = {"message": answer.text[:200], "code": answer.status_code}
-        if answer.status_code >= 400:
+            value = {"message": f"HTTP {status}: {text[:200].decode(errors='replace').strip()}", "code": status}
+        if status >= 400:
             raise Refused(value)
         return value
 
+    def _send(self, method: str, target: str, data: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
+        reused = self._http.sock is not None
+        try:
+            self._http.request(method, target, data, headers)
+            answer = self._http.getresponse()
+            return answer.status, answer.read()
+        except (http.client.HTTPException, OSError) as error:
+            self._http.close()
+            if reused and isinstance(error, ConnectionError):
+                # It was kept open and closed meanwhile at the other end; nothing that is sent here does harm a second time.
+                return self._send(method, target, data, headers)
+            why = "in time" if isinstance(error, TimeoutError) else f"({error})"
+            raise CommandError(f"the server at {self._to.url} does not answer {why}", self._to.remedy, NO_SERVER) from error
+
+    # -- kinds --
+
+    def kind(self, word: str) -> Kind:
+        """By kind, plural, singular or short name, in any case, with or without the group (`nodepools.kubeup.dev`)."""
+        asked = word.lower()
+        for version in self._versions():
+            self._discover(version)
+            if asked in self._kinds:
+                return self._kinds[asked]
+        kinds = dict.fromkeys(self._kinds.values())
+        near = difflib.get_close_matches(asked, [n for k in kinds for n in (k.kind.lower(), k.plural)], 1)
+        known = ", ".join(k.plural for k in kinds if k.group_version == GROUP)
+        raise CommandError(
+            f"there is no kind {word!r}", f"did you mean {near[0]}?" if near else f"there are {known}", BAD_INPUT
+        )
+
+    def _versions(self) -> Iterator[str]:
+        """Group versions, ours first: the others are asked for only when a word is not one of them."""
+        yield from (GROUP, "v1")
+        for group in self.request("GET", "/apis").get("groups") or ():
+            if group["preferredVersion"]["groupVersion"] != GROUP:
+                yield group["preferredVersion"]["groupVersion"]
+
+    def _discover(self, version: str) -> None:
+        if version in self._asked:
+            return
+        self._asked.add(version)
+        try:
+            found = self.request("GET", f"/apis/{version}" if "/" in version else f"/api/{version}")
+        except Refused as error:
+            if version == GROUP and error.reason in ("NotFound", "") and not self._kinds:
+                raise CommandError(
+                    f"{self._to.url} does not serve {GROUP}", "it is not a kubeup server; choose another --context", NO_SERVER
+                ) from error
+            return
+        for r in found.get("resources") or ():
+            if "/" not in r["name"]:
+                short = tuple(r.get("shortNames") or ())
+                kind = Kind(r["kind"], r["name"], r.get("singularName") or r["kind"].lower(), version, r["namespaced"], short)
+                for word in kind.words:
+                    self._kinds.setdefault(word, kind)
+
     # -- objects --
 
-    def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
-        return self.request("GET", path(kind, namespace, name))
+    def get(self, kind: str, name: str, namespace: str = "") -> Object:
+        return self.request("GET", self.kind(kind).path(namespace, name))
 
-    def find(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
+    def find(self, kind: str, name: str, namespace: str = "") -> Object | None:
+        """None when it is not there."""
         try:
             return self.get(kind, name, namespace)
         except Refused as error:
@@ -126,39 +232,68 @@ class Api:
                 return None
             raise
 
-    def list(self, kind: Kind, namespace: str = "", labels: str = "", fields: str = "") -> list[Object]:
+    def list(self, kind: str, namespace: str = "", labels: str = "", fields: str = "") -> list[Object]:
         """All namespaces when none is given."""
+        found = self.kind(kind)
         params = {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
-        items: list[Object] = self.request("GET", path(kind, namespace), params=params)["items"]
+        items: list[Object] = []
+        for page in self._pages(found.path(namespace), params, "application/json"):
+            items += page["items"]
         for item in items:
-            item.setdefault("kind", kind.kind)
-            item.setdefault("apiVersion", kind.api_version)
+            item.setdefault("kind", found.kind)
+            item.setdefault("apiVersion", found.group_version)
         return items
 
-    def table(self, kind: Kind, namespace: str = "", name: str = "", labels: str = "") -> Object:
-        params = {"labelSelector": labels} if labels else None
-        return self.request("GET", path(kind, namespace, name), params=params, accept=f"{TABLE},application/json")
+    def count(self, kind: str) -> int:
+        """How many there are, without reading them."""
+        page = self.request("GET", self.kind(kind).path(), params={"limit": "1"})
+        return len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)
+
+    def table(self, kind: str, namespace: str = "", name: str = "", labels: str = "", include: str = "Metadata") -> Object:
+        """The server's own table. include: `None` leaves out the objects' metadata, which is most of the answer."""
+        params = {"includeObject": include} | ({"labelSelector": labels} if labels else {})
+        whole: Object = {}
+        for page in self._pages(self.kind(kind).path(namespace, name), params, TABLE, paged=not name):
+            whole = page if not whole else {**whole, "rows": whole["rows"] + (page.get("rows") or [])}
+        return whole
+
+    def _pages(self, path: str, params: dict[str, str], accept: str, *, paged: bool = True) -> Iterator[Object]:
+        more = ""
+        while True:
+            ask = params | ({"limit": str(PAGE)} if paged else {}) | ({"continue": more} if more else {})
+            page = self.request("GET", path, params=ask, accept=accept)
+            yield page
+            more = (page.get("metadata") or {}).get("continue") or ""
+            if not more:
+                return
 
     def apply(self, obj: Object, *, dry_run: bool = False) -> tuple[Object, str]:
         """Server-side apply of the whole document; what the file says wins. Returns the object and
         created | configured | unchanged."""
-        kind = kind_of(obj)
-        meta = obj["metadata"]
-        before = self.find(kind, meta["name"], meta.get("namespace", ""))
+        kind, meta = self.kind(obj["kind"]), obj["metadata"]
+        before = self.find(obj["kind"], meta["name"], meta.get("namespace", "")) if not dry_run else None
         params = {"fieldManager": MANAGER, "force": "true", "fieldValidation": "Strict"} | (
             {"dryRun": "All"} if dry_run else {}
         )
-        where = path(kind, meta.get("namespace", ""), meta["name"])
+        where = kind.path(meta.get("namespace", ""), meta["name"])
         after = self.request("PATCH", where, params=params, body=obj, kind=APPLY)
         if before is None:
             return after, "created"
-        same = before["metadata"].get("resourceVersion") == after["metadata"].get("resourceVersion")
+        # Generation, not resourceVersion: a controller may have written status between the two requests.
+        same = _declared(before) == _declared(after)
         return after, "unchanged" if same else "configured"
 
-    def delete(self, kind: Kind, name: str, namespace: str = "") -> bool:
+    def patch(self, kind: str, name: str, namespace: str, body: Object) -> Object:
+        """A merge patch."""
+        return self.request("PATCH", self.kind(kind).path(namespace, name), body=body, kind=MERGE)
+
+    def delete(self, kind: str, name: str, namespace: str = "", *, dry_run: bool = False) -> bool:
         """False when it was not there."""
+        params = {"dryRun": "All"} if dry_run else None
         try:
-            self.request("DELETE", path(kind, namespace, name), body={"propagationPolicy": "Background"})
+            self.request(
+                "DELETE", self.kind(kind).path(namespace, name), params=params, body={"propagationPolicy": "Background"}
+            )
         except Refused as error:
             if error.reason == "NotFound":
                 return False
@@ -166,31 +301,20 @@ class Api:
         return True
 
 
-def path(kind: Kind, namespace: str = "", name: str = "", subresource: str = "") -> str:
-    """The URL's path of a collection, an object, a subresource."""
-    root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
-    inside = f"/namespaces/{namespace}" if kind.namespaced and namespace else ""
-    return "/".join(part for part in (f"{root}{inside}/{kind.plural}", name, subresource) if part)
+def _declared(obj: Object) -> Object:
+    """What people declare of an object: all but status and what the server writes into the metadata."""
+    kept = ("name", "namespace", "uid", "labels", "annotations")
+    meta = {k: v for k, v in obj["metadata"].items() if k in kept}
+    return {**{k: v for k, v in obj.items() if k not in ("status", "metadata")}, "metadata": meta}
 
 
-def kind_of(obj: Object) -> Kind:
-    """The Kind of a document; checks.py has refused unknown ones before."""
-    return kind_named(str(obj.get("kind", "")))
-
-
-def kind_for(model: type[Resource]) -> Kind:
-    return next(k for k in KINDS if k.model is model)
-
-
-def kind_named(word: str) -> Kind:
-    """By kind, plural, singular or short name, in any case, with or without the group (`nodepools.kubeup.dev`)."""
-    import difflib
-
-    asked = word.lower()
-    for kind in KINDS:
-        if asked in (kind.kind.lower(), kind.plural, kind.singular_name, kind.resource, *kind.short_names):
-            return kind
-    near = difflib.get_close_matches(asked, [n for k in KINDS for n in (k.kind.lower(), k.plural)], 1)
-    known = ", ".join(k.plural for k in KINDS if not k.builtin)
-    hint = f"did you mean {near[0]}?" if near else f"there are {known}"
-    raise CommandError(f"there is no kind {word!r}", hint, BAD_INPUT)
+@contextmanager
+def _as_file(text: str) -> Iterator[str]:
+    """The name of a file of mode 0600: OpenSSL reads certificates with their keys from files only."""
+    handle, name = tempfile.mkstemp(prefix="kubeup-")
+    try:
+        with os.fdopen(handle, "w") as out:
+            out.write(text)
+        yield name
+    finally:
+        os.unlink(name)

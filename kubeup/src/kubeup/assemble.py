@@ -13,14 +13,16 @@ import sys
 import threading
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import orjson
 from kubeup_core.bootstrap import bootstrap
-from kubeup_core.controllers import all_controllers
+from kubeup_core.controllers import all_controllers, ensure_implicit
 from kubeup_core.inprocess import InProcess
+from kubeup_core.kinds import Cluster, Launch, LoadBalancer, Machine, Volume
 from kubeup_core.plugins import discover
 from kubeup_core.requests import AuditLine
 from kubeup_core.runtime.clock import SystemClock
@@ -30,7 +32,7 @@ from kubeup_core.statedir import StateDir, StateDirError, born
 from kubeup_core.store import Store, StoreError
 from kubeup_core.verbs import Verbs
 
-from . import __version__, daemon
+from . import daemon
 from .errors import NO_SERVER, CommandError
 from .state import State
 
@@ -40,15 +42,27 @@ log = logging.getLogger(__name__)
 
 
 class Server:
-    """A running server, as a context. `until` is set by it when its code was replaced and it wants to be started again."""
+    """A running server, as a context.
+
+    port   None: the one of last time, or a free one
+    until  set by it when the installed distributions have changed and it wants to be started again
+    once   it goes away with the command that it is part of; server.json says so
+    """
 
     def __init__(
-        self, state: State, *, port: int | None = None, plugins: tuple[str, ...] = (), until: threading.Event | None = None
+        self,
+        state: State,
+        *,
+        port: int | None = None,
+        plugins: tuple[str, ...] = (),
+        until: threading.Event | None = None,
+        once: bool = False,
     ) -> None:
         self._state = state
         self._port = port
         self._plugins = tuple(str(Path(p).absolute()) for p in plugins)
         self._until = until
+        self._once = once
         self._stack = ExitStack()
         self._over = threading.Event()
         self.replaced = False
@@ -82,9 +96,9 @@ class Server:
         plugins = discover(self._plugins)
         for broken in plugins.broken:
             log.warning("plugin %s (%s) is off: %s", broken.name, broken.distribution, broken.reason)
-        manager = Manager(
-            InProcess(verbs), plugins=plugins, installation=store.installation, controllers=all_controllers, clock=clock
-        )
+        client = InProcess(verbs)
+        ensure_implicit(client, plugins)
+        manager = Manager(client, plugins=plugins, installation=store.installation, controllers=all_controllers, clock=clock)
         certificates = ensure_certificates(state.path, now=clock.wall())
         token = ensure_token(state.token)
         app = make_app(verbs, store, token=token, clock=clock)
@@ -95,7 +109,7 @@ class Server:
         write_kubeconfig(state.kubeconfig, server.url, certificates.ca, token)
         manager.start()
         self._stack.callback(manager.stop)
-        self._say(state, server.port)
+        self._say(state, server.port, client)
         thread = threading.Thread(target=self._beat, args=(state,), name="beat", daemon=True)
         thread.start()
         self._stack.callback(thread.join)
@@ -114,25 +128,42 @@ class Server:
             log.warning("port %s is taken by somebody else; taking another, the kubeconfig is rewritten", wanted)
             return ServerThread(app, certificates, token=token, port=0)
 
-    def _say(self, state: StateDir, port: int) -> None:
+    def _say(self, state: StateDir, port: int, client: InProcess) -> None:
         facts: dict[str, Any] = {
-            "pid": os.getpid(), "born": born(os.getpid()), "port": port, "url": self.url, "version": __version__,
-            "installed": daemon.fingerprint(), "plugins": list(self._plugins), "started": _now(), "ready": True,
+            "pid": os.getpid(), "born": born(os.getpid()), "port": port, "url": self.url, "version": version("kubeup"),
+            "installed": daemon.fingerprint(), "plugins": list(self._plugins), "digests": daemon.digests(self._plugins),
+            "once": self._once, "started": _now(), "ready": True,
         }  # fmt: skip
         state.say(facts)
-        self._stack.callback(lambda: state.say({**facts, "ready": False, "stopped": _now()}))
+
+        def good_bye() -> None:
+            left = sum(len(client.list(kind)[0]) for kind in (Machine, Launch, Cluster, LoadBalancer, Volume))
+            state.say({**facts, "ready": False, "stopped": _now(), "left": left})
+
+        self._stack.callback(good_bye)
 
     def _beat(self, state: StateDir) -> None:
         """A sign of life now and then, and a look whether the installed program is still the one that runs."""
-        installed = daemon.fingerprint()
+        installed, stamp = daemon.fingerprint(), _stamp()
         while not self._over.wait(BEAT_SECONDS):
             with suppress(OSError):
                 state.beat()
-            if self._until is not None and daemon.fingerprint() != installed:
+            if self._until is None or stamp == (stamp := _stamp()):
+                continue
+            if daemon.fingerprint() != installed:
                 log.warning("the installed distributions have changed; starting again")
                 self.replaced = True
                 self._until.set()
                 return
+
+
+def _stamp() -> list[int]:
+    """When the folders that hold distributions last changed: an installation adds to one, or takes from it."""
+    times = []
+    for folder in sys.path:
+        with suppress(OSError):
+            times.append(os.stat(folder or ".").st_mtime_ns)
+    return times
 
 
 class _Audit:

@@ -21,18 +21,26 @@ if TYPE_CHECKING:
     from kubeup_core.plugins import Plugins
 
     from .api import Api
+    from .state import State
 
 KNOWN = {k.kind: k for k in KINDS}
 
 
-def check(documents: list[Document], namespace: str, plugins: tuple[str, ...] = ()) -> list[Document]:
-    """The documents, with their namespace filled in. Raises BadInput with every fault."""
+def check(
+    documents: list[Document], namespace: str, plugins: tuple[str, ...] = (), state: State | None = None
+) -> list[Document]:
+    """The documents, with their namespace filled in. Raises BadInput with every fault.
+
+    state  whose server they are for: its `--plugin` files count too; of a server elsewhere, only that one knows its plugins
+    """
     from kubeup_core.plugins import discover
 
-    installed = discover(plugins)
+    from .daemon import remembered
+
+    installed = None if state and state.context else discover(remembered(state, plugins) if state else plugins)
     problems: list[str] = []
     for d in documents:
-        found = list(_shape(d)) or [*_fill_and_validate(d, namespace), *_plugin(d, installed)]
+        found = list(_shape(d)) or [*_fill_and_validate(d, namespace), *(_plugin(d, installed) if installed else ())]
         problems += [f"{d.where(path)}: {_named(d)}{message}" for path, message in found]
     problems += _twice(documents)
     if problems:
@@ -42,36 +50,81 @@ def check(documents: list[Document], namespace: str, plugins: tuple[str, ...] = 
 
 def missing(api: Api, documents: list[Document]) -> list[str]:
     """References that neither the files nor the server resolve, each as a problem with file and line."""
-    from .api import kind_named
-
-    declared = {(d.kind, d.namespace if KNOWN[d.kind].namespaced else "", d.name) for d in documents}
+    declared = {(d.kind, d.namespace, d.name) for d in documents}
     problems = []
     for d in documents:
-        for path, kind, name in references(d):
-            space = d.namespace if KNOWN[kind].namespaced else ""
-            if (kind, space, name) in declared or api.find(kind_named(kind), name, space) is not None:
+        for path, kind, space, name in references(d):
+            if (kind, space, name) in declared or api.find(kind, name, space) is not None:
                 continue
-            names = [n for k, s, n in declared if k == kind and s == space]
-            names += [o["metadata"]["name"] for o in api.list(kind_named(kind), space)]
+            if kind == "Machine" and _comes_of_a_pool(api, declared, space, name):
+                continue
+            names = sorted({n for k, s, n in declared if k == kind and s == space} | _names(api, kind, space))
             near = difflib.get_close_matches(name, names, 1)
-            hint = (
-                f'did you mean "{near[0]}"?'
-                if near
-                else f"there {'are' if names else 'is'} {', '.join(sorted(set(names))) or 'none'}"
+            there = f"there {'is' if len(names) < 2 else 'are'} {', '.join(names[:8]) or 'none'}"
+            hint = f'did you mean "{near[0]}"?' if near else there
+            where = f" in namespace {space}" if space not in ("", "default") else ""
+            problems.append(
+                f"{d.where(path)}: {_named(d)}{path} names the {kind} {name!r}, which does not exist{where}; {hint}"
             )
-            problems.append(f"{d.where(path)}: {_named(d)}{path} names the {kind} {name!r}, which does not exist; {hint}")
     return problems
 
 
-def references(d: Document) -> Iterator[tuple[str, str, str]]:
-    """(path, kind, name) of what a document refers to."""
+def over_limit(api: Api, documents: list[Document]) -> list[str]:
+    """Pools that ask for more machines than their Provider may have (`spec.limits.machines`): better said now than met later."""
+    declared = {(d.kind, d.namespace, d.name): d.object for d in documents}
+
+    def spec(kind: str, space: str, name: object) -> dict[str, Any]:
+        found = declared.get((kind, space, str(name))) or api.find(kind, str(name), space) or {}
+        return found.get("spec") or {}
+
+    asked: dict[str, int] = {}
+    problems = []
+    for d in documents:
+        pool = d.object.get("spec") or {}
+        if d.kind != "NodePool" or pool.get("offers"):
+            continue
+        provider = str(pool.get("provider") or spec("Cluster", d.namespace, pool["cluster"]).get("provider"))
+        limit = int((spec("Provider", "", provider).get("limits") or {}).get("machines", 100))
+        asked[provider] = asked.get(provider, 0) + int(pool.get("replicas", 1))
+        if asked[provider] > limit:
+            problems.append(
+                f"{d.where('spec.replicas')}: {_named(d)}spec.replicas makes {asked[provider]} machines at Provider {provider}, "
+                f"whose limits.machines is {limit}; ask for fewer, or raise that limit in the Provider"
+            )
+    return problems
+
+
+def references(d: Document) -> Iterator[tuple[str, str, str, str]]:
+    """(path, kind, namespace, name) of what a document refers to."""
     spec: dict[str, Any] = d.object.get("spec") or {}
-    if d.kind != "Provider" and isinstance(spec.get("provider"), str) and spec["provider"] != "auto":
-        yield "spec.provider", "Provider", spec["provider"]
+    if d.namespace not in ("", "default"):
+        yield "metadata.namespace", "Namespace", "", d.namespace
+    if d.kind == "Provider":
+        ref = (spec.get("credentials") or {}).get("secretRef")
+        if ref:
+            yield "spec.credentials.secretRef", "Secret", ref["namespace"], ref["name"]
+    elif isinstance(spec.get("provider"), str) and spec["provider"] != "auto":
+        yield "spec.provider", "Provider", "", spec["provider"]
     for i, offer in enumerate(spec.get("offers") or ()):
-        yield f"spec.offers[{i}].provider", "Provider", offer["provider"]
+        yield f"spec.offers[{i}].provider", "Provider", "", offer["provider"]
     if isinstance(spec.get("cluster"), str):
-        yield "spec.cluster", "Cluster", spec["cluster"]
+        yield "spec.cluster", "Cluster", d.namespace, spec["cluster"]
+    attach = spec.get("attach") or {}
+    for field, kind in (("pool", "NodePool"), ("machine", "Machine")):
+        if attach.get(field):
+            yield f"spec.attach.{field}", kind, d.namespace, attach[field]
+    for i, name in enumerate((spec.get("members") or {}).get("machines") or ()):
+        yield f"spec.members.machines[{i}]", "Machine", d.namespace, name
+
+
+def _comes_of_a_pool(api: Api, declared: set[tuple[str, str, str]], space: str, machine: str) -> bool:
+    """`web-3` is going to be there when the pool `web` is."""
+    pool, _, slot = machine.rpartition("-")
+    return slot.isdigit() and (("NodePool", space, pool) in declared or api.find("NodePool", pool, space) is not None)
+
+
+def _names(api: Api, kind: str, space: str) -> set[str]:
+    return {o["metadata"]["name"] for o in api.list(kind, space)}
 
 
 def _shape(d: Document) -> Iterator[tuple[str, str]]:

@@ -1,43 +1,69 @@
-"""Watching things become what they should be: what `up` and `down` wait for, and the lines they draw meanwhile.
+"""Watching things become what they should be: what `up`, `down` and `delete` wait for.
 
-`Picture` is one look at the objects concerned; `follow` looks until a condition holds, redrawing on a terminal and printing a
-plain line for every change elsewhere. Nothing is decided here: what Ready means, the controllers say.
+`look` takes a Picture of the objects concerned, `follow` takes one after the other until a condition holds, less often the longer
+it takes and the more there is to look at. How a Picture is drawn is in `screen.py`. Nothing is decided here: what Ready means, the
+controllers say.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
+from .api import Api
 
-from .api import Api, kind_for, kind_named
-from .output import duration, table
+if TYPE_CHECKING:
+    from .screen import View
 
 Object = dict[str, Any]
-INTERVAL = 0.25
-MACHINES_SHOWN = 20
+Key = tuple[str, str, str]
+"""(kind, namespace, name); namespace is "" for what belongs to none."""
+
+SHORTEST, LONGEST = 0.25, 5.0
+"""Seconds between two looks."""
+
+SINGLY = 4
+"""So many objects of a kind are asked for one by one; more are listed."""
+
+
+class Row(NamedTuple):
+    """One machine, as the server's table has it."""
+
+    cluster: str
+    pool: str
+    name: str
+    state: str
+    ready: bool
+    address: str
+    message: str
 
 
 @dataclass
 class Picture:
-    """One look. `wanted`: the applied objects as they are now (None: gone); `machines`: of the clusters concerned."""
+    """One look. `wanted`: the objects concerned as they are now (None: not there); `machines`: of the clusters concerned."""
 
-    wanted: dict[tuple[str, str, str], Object | None]
-    machines: list[Object] = field(default_factory=list)
+    wanted: dict[Key, Object | None]
+    machines: list[Row] = field(default_factory=list)
 
-    def waiting(self) -> list[tuple[str, str]]:
-        """(kind/name, why) of what is not Ready yet."""
-        out = []
-        for (kind, _, name), obj in self.wanted.items():
-            if obj is None:
-                out.append((f"{kind.lower()}/{name}", "is gone"))
-            elif not ready(obj):
-                out.append((f"{kind.lower()}/{name}", message(obj)))
-        return out
+    def waiting(self) -> list[tuple[Key, str]]:
+        """What is not Ready yet, and why."""
+        return [
+            (key, "is gone" if obj is None else message(obj))
+            for key, obj in self.wanted.items()
+            if obj is None or not ready(obj)
+        ]
+
+    def there(self) -> list[tuple[Key, Object]]:
+        """What is not gone yet."""
+        return [(key, obj) for key, obj in self.wanted.items() if obj is not None]
+
+
+def title(key: Key) -> str:
+    """`nodepool/web`, and with its namespace where that is not the usual one: `nodepool/team/web`."""
+    kind, namespace, name = key
+    return "/".join(part for part in (kind.lower(), namespace if namespace != "default" else "", name) if part)
 
 
 def condition(obj: Object, type_: str) -> Object:
@@ -57,132 +83,89 @@ def ready(obj: Object) -> bool:
 
 def message(obj: Object) -> str:
     """Why it is not Ready, in the controllers' words."""
-    return condition(obj, "Ready").get("message") or condition(obj, "Ready").get("reason") or "nobody has looked at it yet"
+    found = condition(obj, "Ready")
+    return str(found.get("message") or found.get("reason") or "is waiting for its turn")
 
 
-def look(api: Api, keys: Iterable[tuple[str, str, str]]) -> Picture:
-    """One look at (kind, namespace, name) and the machines of the clusters among them."""
-    wanted: dict[tuple[str, str, str], Object | None] = {}
+def leaving(obj: Object) -> str:
+    """What an object that is being deleted waits for, in the controllers' words where they have said any."""
+    told = condition(obj, "Ready")
+    if told.get("message") and told.get("status") != "True":
+        return str(told["message"])
+    foreign = [f for f in obj["metadata"].get("finalizers") or () if not f.startswith("kubeup.dev/")]
+    if foreign:
+        return f"waits for whoever put the finalizer {', '.join(foreign)} there to take it away"
+    return "is being deleted"
+
+
+def look(api: Api, keys: Iterable[Key]) -> Picture:
+    """One look at these objects, and at the machines of the clusters among them."""
+    wanted: dict[Key, Object | None] = dict.fromkeys(keys)
+    groups: dict[tuple[str, str], list[str]] = {}
+    for kind, namespace, name in wanted:
+        groups.setdefault((kind, namespace), []).append(name)
+    for (kind, namespace), names in groups.items():
+        if len(names) <= SINGLY:
+            found = {name: api.find(kind, name, namespace) for name in names}
+        else:
+            found = {o["metadata"]["name"]: o for o in api.list(kind, namespace)}
+        for name in names:
+            wanted[kind, namespace, name] = found.get(name)
+    return Picture(wanted, machines(api, wanted))
+
+
+def machines(api: Api, wanted: dict[Key, Object | None]) -> list[Row]:
+    """Of the clusters that the keys name or their objects belong to."""
     clusters: set[tuple[str, str]] = set()
-    for key in keys:
-        kind, namespace, name = key
-        obj = api.find(kind_named(kind), name, namespace)
-        wanted[key] = obj
+    for (kind, namespace, name), obj in wanted.items():
         cluster = name if kind == "Cluster" else str(((obj or {}).get("spec") or {}).get("cluster") or "")
         if cluster:
             clusters.add((namespace, cluster))
-    machines = []
+    rows = []
     for namespace in sorted({ns for ns, _ in clusters}):
-        every = api.list(_machine(), namespace)
-        machines += [m for m in every if (namespace, m["spec"]["cluster"]) in clusters]
-    return Picture(wanted, machines)
+        table = api.table("machines", namespace, include="None")
+        at = {column["name"]: i for i, column in enumerate(table["columnDefinitions"])}
+        for row in table.get("rows") or ():
+            found = _row(row["cells"], at)
+            if (namespace, found.cluster) in clusters:
+                rows.append(found)
+    return sorted(rows, key=lambda row: (row.pool, len(row.name), row.name))
 
 
-def _machine() -> Any:
-    from kubeup_core.kinds import Machine
+def _row(cells: list[Any], at: dict[str, int]) -> Row:
+    def cell(name: str) -> str:
+        return str(cells[at[name]] or "") if name in at else ""
 
-    return kind_for(Machine)
+    return Row(
+        cluster=cell("Cluster"),
+        pool=cell("Pool"),
+        name=cell("Name"),
+        state=cell("State") or "Pending",
+        ready=cell("Ready") == "True",
+        address=cell("Address"),
+        message=cell("Message"),
+    )
 
 
-def follow(
-    look_: Callable[[], Picture], done: Callable[[Picture], bool], draw: Callable[[Picture], list[str]], timeout: float
-) -> tuple[bool, Picture]:
+def follow(look_: Callable[[], Picture], done: Callable[[Picture], bool], view: View, timeout: float) -> tuple[bool, Picture]:
     """Look until done or until so many seconds have passed. True when done."""
     began = time.monotonic()
-    screen = _Screen() if sys.stdout.isatty() else _Lines()
-    with screen:
+    with view:
         while True:
+            at = time.monotonic()
             picture = look_()
+            passed = time.monotonic() - began
             if done(picture):
-                screen.last(draw(picture))
+                view.last(picture, passed)
                 return True, picture
-            screen.show(draw(picture), time.monotonic() - began)
-            if time.monotonic() - began > timeout:
-                screen.last(draw(picture))
+            if passed > timeout:
+                view.last(picture, passed)
                 return False, picture
-            time.sleep(INTERVAL)
+            view.show(picture, passed)
+            time.sleep(min(pause(passed, time.monotonic() - at), max(timeout - passed, 0.01)))
 
 
-def machine_lines(machines: list[Object]) -> list[str]:
-    """A table of the machines; beyond MACHINES_SHOWN only those that are not Ready, then counts."""
-    shown = machines if len(machines) <= MACHINES_SHOWN else [m for m in machines if not ready(m)][:MACHINES_SHOWN]
-    lines = []
-    if shown:
-        rows = [[_pool(m), m["metadata"]["name"], _state(m), _address(m), _note(m)] for m in shown]
-        lines = table(["Pool", "Machine", "State", "Address", ""], rows).splitlines()
-    if len(shown) < len(machines):
-        up = sum(ready(m) for m in machines)
-        lines.append(f"... {up} of {len(machines)} machines Ready")
-    return lines
-
-
-def _pool(m: Object) -> str:
-    return m["spec"].get("pool") or ""
-
-
-def _state(m: Object) -> str:
-    if m["metadata"].get("deletionTimestamp"):
-        return "Deleting"
-    return str((m.get("status") or {}).get("state") or "Pending")
-
-
-def _address(m: Object) -> str:
-    addresses = (m.get("status") or {}).get("addresses") or ()
-    return addresses[0]["address"] if addresses else ""
-
-
-def _note(m: Object) -> str:
-    if ready(m):
-        return ""
-    text = message(m)
-    return "" if text.startswith("nobody") else text[:80]
-
-
-class _Lines:
-    """For pipes and logs: each line once, when it first appears."""
-
-    def __init__(self) -> None:
-        self._seen: set[str] = set()
-
-    def __enter__(self) -> _Lines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.stdout.flush()
-
-    def show(self, lines: list[str], seconds: float) -> None:
-        for line in lines:
-            if line.strip() and line not in self._seen:
-                self._seen.add(line)
-                click.echo(line)
-        sys.stdout.flush()
-
-    def last(self, lines: list[str]) -> None:
-        self.show(lines, 0)
-
-
-class _Screen:
-    """For terminals: one block that is redrawn, with the seconds that have passed."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._live = Live(console=Console(highlight=False), refresh_per_second=8, transient=False)
-
-    def __enter__(self) -> _Screen:
-        self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def show(self, lines: list[str], seconds: float) -> None:
-        from rich.text import Text
-
-        self._live.update(Text("\n".join([*lines, f"{duration(seconds)} ..."])))
-
-    def last(self, lines: list[str]) -> None:
-        from rich.text import Text
-
-        self._live.update(Text("\n".join(lines)), refresh=True)
+def pause(passed: float, took: float) -> float:
+    """Seconds until the next look: longer when looking is work, and when nothing has to be quick any more."""
+    patience = SHORTEST if passed < 20 else 1.0 if passed < 120 else 2.0
+    return min(max(patience, 8 * took), LONGEST)

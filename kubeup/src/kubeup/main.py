@@ -73,9 +73,12 @@ def _added() -> dict[str, EntryPoint]:
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--state", metavar="DIR", envvar="KUBEUP_STATE", help="State directory (XDG data home/kubeup).")
+@click.option(
+    "--context", metavar="NAME", default="", help="A context of your kubeconfig instead: a remote server. Starts none here."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Say more; tracebacks for errors.")
 @click.pass_context
-def cli(ctx: click.Context, state: str | None, verbose: bool) -> None:
+def cli(ctx: click.Context, state: str | None, context: str, verbose: bool) -> None:
     """kubectl for infrastructure: declare machines, networks, load balancers and volumes; kubeup drives any provider there.
 
     \b
@@ -85,7 +88,7 @@ def cli(ctx: click.Context, state: str | None, verbose: bool) -> None:
     """
     from .state import locate
 
-    ctx.obj = locate(state)
+    ctx.obj = locate(state, context)
     ctx.meta["kubeup.verbose"] = verbose
 
 
@@ -100,8 +103,12 @@ def main(args: list[str] | None = None) -> None:
             traceback.print_exc()
         _say(error.message, error.remedy)
         sys.exit(error.code)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "kubeup"
+        _say(error.format_message().rstrip("."), f"{path} --help")
+        sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        _say(error.format_message(), "")
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; what was applied stays, `kubeup status` shows it", err=True)

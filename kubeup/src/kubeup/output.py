@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
-
-FORMATS = click.Choice(["json", "yaml"])
-output_option = click.option("-o", "--output", "output", type=FORMATS, help="For programs.")
 
 
 def show(value: Any, output: str) -> None:
@@ -23,11 +22,27 @@ def show(value: Any, output: str) -> None:
         click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), nl=False)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Columns as kubectl lays them out; None is blank."""
+def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], width: int | None = None) -> str:
+    """Columns as kubectl lays them out; None is blank. width: longer lines end in an ellipsis."""
     cells = [[str(h).upper() for h in headers], *[["" if c is None else str(c) for c in row] for row in rows]]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
-    return "\n".join("   ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+    return "\n".join(cut("   ".join(row).rstrip(), width) for row in columns(cells))
+
+
+def columns(cells: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Each cell padded to the width of its column."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [[cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in cells]
+
+
+def cut(text: str, width: int | None) -> str:
+    """On one line of so many characters; None is as many as it takes."""
+    text = " ".join(text.splitlines())
+    return text if width is None or len(text) <= width else f"{text[: width - 1]}…"
+
+
+def screen_width() -> int | None:
+    """Of the terminal; None when standard output is none, because a pipe has no width."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def server_table(answer: dict[str, Any], wide: bool = False, namespaces: bool = False) -> str:

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from .api import Api, kind_named
-from .follow import condition, message, ready
+from .api import Api
+from .follow import Object, condition, leaving, message, ready
 from .output import age
 
-Object = dict[str, Any]
 MOST = 5
 """Children shown of one kind: of 500 machines that fail for one reason, five say it."""
 
@@ -74,10 +73,7 @@ def _words(obj: Object) -> tuple[str, str]:
     error = (obj.get("status") or {}).get("lastError") or {}
     remedy = str(error.get("remedy") or "")
     if obj["metadata"].get("deletionTimestamp"):
-        waits = ", ".join(obj["metadata"].get("finalizers") or ()) or "nothing"
-        ready_ = condition(obj, "Ready")
-        words = str(ready_.get("message") or f"waits for {waits}")
-        return f"is being deleted since {age(obj['metadata']['deletionTimestamp'])}: {words}", remedy
+        return f"is being deleted for {age(obj['metadata']['deletionTimestamp'])}: {leaving(obj)}", remedy
     if ready(obj):
         return "Ready", ""
     found = condition(obj, "Ready")
@@ -114,7 +110,7 @@ NEGATIVE = {
 def _warnings(api: Api, obj: Object) -> list[str]:
     meta = obj["metadata"]
     fields = f"involvedObject.name={meta['name']},involvedObject.kind={obj['kind']},involvedObject.uid={meta.get('uid', '')}"
-    events = api.list(kind_named("events"), meta.get("namespace") or "default", fields=fields)
+    events = api.list("events", meta.get("namespace") or "default", fields=fields)
     warnings = sorted((e for e in events if e.get("type") == "Warning"), key=lambda e: str(e.get("lastTimestamp")))
     told = {message(obj)}
     lines = []
@@ -133,7 +129,7 @@ def _references(api: Api, obj: Object) -> Iterator[tuple[str, list[Object]]]:
         case "Cluster":
             yield "providers", _found(api, "Provider", [spec.get("provider")])
             for kind in ("NodePool", "LoadBalancer", "Volume"):
-                yield kind_named(kind).plural, _of_cluster(api, kind, obj["metadata"]["name"], namespace)
+                yield f"{kind.lower()}s", _of_cluster(api, kind, obj["metadata"]["name"], namespace)
             yield (
                 "machines",
                 [m for m in _of_cluster(api, "Machine", obj["metadata"]["name"], namespace) if not m["spec"].get("pool")],
@@ -164,16 +160,16 @@ def _references(api: Api, obj: Object) -> Iterator[tuple[str, list[Object]]]:
 
 def _found(api: Api, kind: str, names: list[Any], namespace: str = "") -> list[Object]:
     wanted = dict.fromkeys(n for n in names if n and n != "auto")
-    return [o for n in wanted if (o := api.find(kind_named(kind), n, namespace)) is not None]
+    return [o for n in wanted if (o := api.find(kind, n, namespace)) is not None]
 
 
 def _of_cluster(api: Api, kind: str, cluster: str, namespace: str) -> list[Object]:
-    return [o for o in api.list(kind_named(kind), namespace) if (o.get("spec") or {}).get("cluster") == cluster]
+    return [o for o in api.list(kind, namespace) if (o.get("spec") or {}).get("cluster") == cluster]
 
 
 def _launches_of(api: Api, machine: Object) -> list[Object]:
     uid = machine["metadata"].get("uid")
-    every = api.list(kind_named("Launch"), machine["metadata"].get("namespace", ""))
+    every = api.list("launches", machine["metadata"].get("namespace", ""))
     return [x for x in every if any(m.get("uid") == uid for m in x["spec"]["members"])]
 
 

@@ -121,6 +121,7 @@ KIND = Kind(
         Column("Type", ".status.resolved.machineType", priority=1, description="Machine type"),
         Column("ID", ".status.id", priority=1, description="The place's own id"),
         Column("Launch", ".status.launch", priority=1, description="The request that it came from"),
+        Column("Message", '.status.conditions[?(@.type=="Ready")].message', priority=1, description="What it is doing"),
         AGE,
     ),
     immutable=("spec.cluster", "spec.pool", "spec.role", "spec.provider", "spec.machine", "spec.overrides"),

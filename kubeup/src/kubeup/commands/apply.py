@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import click
 
+from ..applying import apply
 from ..checks import check
 from ..connect import server
 from ..manifests import load
+from ..options import files_option, namespace_option, plugin_option
 from ..state import State
-from .up import apply, files_option, namespace_option, plugin_option
 
 
 @click.command("apply")
-@files_option
+@files_option(required=True)
 @namespace_option
 @plugin_option
 @click.pass_obj
 def command(state: State, files: tuple[str, ...], namespace: str, plugins: tuple[str, ...]) -> None:
     """Declare what files say, and return."""
-    documents = check(load(files), namespace, plugins)
+    documents = check(load(files), namespace, plugins, state)
     with server(state, plugins=plugins, say=click.echo) as api:
         apply(api, documents, click.echo)

@@ -21,6 +21,7 @@ def command(state: State, file: Path) -> None:
     """
     from kubeup_core.store import StoreError, backup
 
+    state.local("backup")
     if not state.exists:
         raise CommandError(f"there is no state in {state.path}", "kubeup up -f FILE makes one", BAD_INPUT)
     try:

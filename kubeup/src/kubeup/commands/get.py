@@ -4,36 +4,42 @@ from __future__ import annotations
 
 import click
 
-from ..api import kind_named
 from ..connect import existing
-from ..output import FORMATS, server_table, show
+from ..errors import USAGE, CommandError
+from ..options import namespace_option
+from ..output import server_table, show
 from ..state import State
 
 
 @click.command("get")
 @click.argument("what", metavar="KIND[/NAME]")
 @click.argument("name", required=False)
-@click.option("-n", "--namespace", default="default", show_default=True)
-@click.option("-A", "--all-namespaces", is_flag=True)
+@namespace_option
+@click.option("-A", "--all-namespaces", is_flag=True, help="Of all namespaces.")
 @click.option("-l", "--selector", default="", help="Label selector.")
-@click.option("-o", "--output", type=click.Choice([*FORMATS.choices, "wide"]))
+@click.option("-o", "--output", type=click.Choice(["json", "yaml", "wide", "name"]), help="Another form.")
 @click.pass_obj
 def command(
     state: State, what: str, name: str | None, namespace: str, all_namespaces: bool, selector: str, output: str | None
 ) -> None:
     """List or show objects: kubeup get machines, kubeup get machine/web-0 -o yaml."""
     word, _, slashed = what.partition("/")
-    kind, name = kind_named(word), name or slashed
-    namespace = "" if all_namespaces or not kind.namespaced else namespace
+    name = name or slashed
+    if name and (selector or all_namespaces):
+        raise CommandError("a name goes with neither --selector nor --all-namespaces", "leave one of them out", USAGE)
     with existing(state) as api:
+        kind = api.kind(word)
+        namespace = "" if all_namespaces or not kind.namespaced else namespace
         if output in ("json", "yaml"):
-            if name:
-                show(api.get(kind, name, namespace), output)
-            else:
-                show({"apiVersion": "v1", "kind": "List", "items": api.list(kind, namespace, selector)}, output)
+            found = api.get(word, name, namespace) if name else None
+            show(found or {"apiVersion": "v1", "kind": "List", "items": api.list(word, namespace, selector)}, output)
             return
-        table = api.table(kind, namespace, name, selector)
-    if table.get("rows"):
+        table = api.table(word, namespace, name or "", selector)
+    rows = table.get("rows") or []
+    if output == "name":
+        for row in rows:
+            click.echo(f"{kind.singular}/{row['object']['metadata']['name']}")
+    elif rows:
         click.echo(server_table(table, wide=output == "wide", namespaces=all_namespaces and kind.namespaced))
     else:
         click.echo(f"no {kind.plural} found" + (f" in namespace {namespace}" if namespace else ""), err=True)

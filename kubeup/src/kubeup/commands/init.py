@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..errors import BAD_INPUT, CommandError
+from ..options import plugin_option
 
 TEMPLATE = """\
 # Written by `kubeup init {type}`. Bring it up:  kubeup up -f {file}      and down again:  kubeup down -f {file}
@@ -57,7 +58,7 @@ spec:
 @click.option("--name", default="demo", show_default=True, help="Name of the cluster.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write; refuses to overwrite.")
 @click.option("--replicas", default=3, show_default=True, type=click.IntRange(min=0), help="Machines in the pool.")
-@click.option("--plugin", "plugins", multiple=True, type=click.Path(exists=True), help="Load a provider from a file.")
+@plugin_option
 def command(provider: str, name: str, output: Path | None, replicas: int, plugins: tuple[str, ...]) -> None:
     """Write a commented cluster.yaml for a provider, to standard output or to -o FILE."""
     from kubeup_core.objects import is_dns_label

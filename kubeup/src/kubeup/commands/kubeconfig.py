@@ -28,6 +28,7 @@ OWNER = "kubeup.dev/state"
 @click.pass_obj
 def command(state: State, merge: bool, use: bool, content: bool) -> None:
     """Where the kubeconfig is, as an `export KUBECONFIG=` line; or merge it into yours."""
+    state.local("kubeconfig")
     if not state.kubeconfig.exists():
         raise CommandError(f"no server has run on {state.path} yet", "kubeup up -f FILE starts one", NO_SERVER)
     if use and not merge:

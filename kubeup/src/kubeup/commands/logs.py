@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from pathlib import Path
 
 import click
@@ -18,28 +19,33 @@ from ..state import State
 @click.pass_obj
 def command(state: State, lines: int, follow: bool) -> None:
     """What the background server wrote."""
+    state.local("logs")
     if not state.log.exists():
         raise CommandError(f"no server has run on {state.path} yet", "kubeup up -f FILE starts one", BAD_INPUT)
-    for line in _tail(state.log, lines):
-        click.echo(line)
+    at = _tail(state.log, lines)
     if follow:
-        _follow(state)
+        _follow(state, at)
 
 
-def _tail(file: Path, lines: int) -> list[str]:
-    return file.read_text(errors="replace").splitlines()[-lines:] if lines else []
+def _tail(file: Path, lines: int) -> int:
+    """Print the last lines; the position behind them."""
+    with file.open(errors="replace") as log:
+        for line in deque(log, lines):
+            click.echo(line, nl=False)
+        return log.tell()
 
 
-def _follow(state: State) -> None:
+def _follow(state: State, at: int) -> None:
     import time
 
-    with state.log.open(errors="replace") as file:
-        file.seek(0, os.SEEK_END)
+    with state.log.open(errors="replace") as log:
+        log.seek(at, os.SEEK_SET)
         while True:
-            text = file.read()
+            ended = daemon.running(state) is None
+            text = log.read()
             if text:
                 click.echo(text, nl=False)
-            elif daemon.running(state) is None:
+            elif ended:
                 return
             else:
                 time.sleep(0.2)

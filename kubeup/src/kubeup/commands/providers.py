@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import BAD_INPUT, CommandError
-from ..output import output_option, show, table
+from ..options import output_option, plugin_option
+from ..output import show, table
 
 if TYPE_CHECKING:
     from kubeup_core.plugins import Plugins, ProviderType
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command("providers")
 @click.argument("type_", metavar="[TYPE]", required=False)
-@click.option("--plugin", "plugins", multiple=True, type=click.Path(exists=True), help="Load a provider from a file.")
+@plugin_option
 @output_option
 def command(type_: str | None, plugins: tuple[str, ...], output: str | None) -> None:
     """Installed providers; with TYPE its capabilities' fields and the schema of its config and overrides."""

@@ -13,8 +13,7 @@ from ..state import State
 @click.pass_obj
 def command(state: State) -> None:
     """Stop the background server and start it again."""
+    state.local("restart")
     if not state.exists:
         raise CommandError(f"there is no state in {state.path}", "kubeup up -f FILE starts from nothing", BAD_INPUT)
-    plugins = tuple((state.server() or {}).get("plugins", ()))
-    daemon.stop(state)
-    click.echo(f"running, pid {daemon.start(state, plugins)}")
+    click.echo(f"the server runs, pid {daemon.restart(state)}")

@@ -7,19 +7,28 @@ import threading
 
 import click
 
+from ..options import plugin_option
 from ..state import State
 
 
 @click.command("serve")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port on 127.0.0.1; chosen once and kept when absent.")
-@click.option("--plugin", "plugins", multiple=True, type=click.Path(exists=True), help="Load a provider from a file.")
+@plugin_option
 @click.option("--background", is_flag=True, hidden=True)
 @click.pass_obj
-def command(state: State, port: int | None, plugins: tuple[str, ...], background: bool) -> None:
+@click.pass_context
+def command(context: click.Context, state: State, port: int | None, plugins: tuple[str, ...], background: bool) -> None:
     """Run the server in the foreground until it is told to stop (Ctrl-C, SIGTERM).
 
     One server owns a state directory. It listens on 127.0.0.1 only; its kubeconfig lies in the state directory.
     """
+    import logging
+
+    state.local("serve")
+    level = logging.DEBUG if context.meta.get("kubeup.verbose") else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in ("kubeup", "kubeup_core"):
+        logging.getLogger(name).setLevel(level)
     from ..assemble import Server
 
     ended = threading.Event()

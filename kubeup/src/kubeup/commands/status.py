@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from .. import daemon
-from ..api import Api, kind_named
+from ..api import Api
 from ..connect import existing
-from ..follow import condition, message, ready
-from ..output import age, output_option, plural, show, table
+from ..follow import Object, Row, machines, message, ready, title
+from ..options import output_option
+from ..output import age, cut, plural, screen_width, show, table
 from ..state import State
 
-Object = dict[str, Any]
 KINDS = ("Cluster", "NodePool", "LoadBalancer", "Volume")
+TROUBLED = 5
+"""Machines that are not Ready and are named, at most."""
+
+UNPAUSE = 'kubectl patch installation kubeup --type=merge -p \'{"spec":{"paused":false}}\''
 
 
 @click.command("status")
@@ -23,8 +29,8 @@ KINDS = ("Cluster", "NodePool", "LoadBalancer", "Volume")
 @click.pass_obj
 def command(state: State, output: str | None) -> None:
     """One screen: the server, the clusters, what needs you."""
-    if daemon.running(state) is None:
-        facts: Object = {"server": None, "state": str(state.path), "since": last_seen(state)}
+    if not state.context and daemon.running(state) is None:
+        facts: Object = {"server": None, "state": str(state.path), "since": last_seen(state), "unattended": unattended(state)}
         if output:
             show(facts, output)
         else:
@@ -32,21 +38,30 @@ def command(state: State, output: str | None) -> None:
         return
     with existing(state) as api:
         facts = gather(api)
-    server = state.server() or {}
+    server = {} if state.context else state.server() or {}
     facts["server"] = {"pid": server.get("pid"), "version": server.get("version"), "started": server.get("started")}
     if output:
         show(facts, output)
     else:
-        click.echo(screen(state, facts, server))
+        height = shutil.get_terminal_size().lines - 1 if screen_width() else None
+        click.echo("\n".join(screen(state, facts, server, screen_width(), height)))
 
 
 def not_running(state: State) -> str:
     """Whether anything is unattended, and since when."""
     if not state.exists:
-        return f"nothing here yet ({state.path}); kubeup init sim -o cluster.yaml, then kubeup up -f cluster.yaml"
+        return f"nothing here yet ({state.path})\n  → kubeup init sim -o cluster.yaml, then kubeup up -f cluster.yaml"
     since = last_seen(state)
     when = f" since {since} ({age(since)} ago)" if since else ""
-    return f"server: not running{when}; what it made is unattended\n  → kubeup restart"
+    if not unattended(state):
+        return f"server: not running{when}; nothing was left to look after   {state.path}"
+    return f"server: not running{when}; what it made is unattended   {state.path}\n  → kubeup restart"
+
+
+def unattended(state: State) -> bool:
+    """Whether something that was made may still be there. A server that stopped in order has said how much."""
+    server = state.server() or {}
+    return state.exists and not (server.get("stopped") and server.get("left") == 0)
 
 
 def last_seen(state: State) -> str | None:
@@ -62,72 +77,111 @@ def last_seen(state: State) -> str | None:
 
 def gather(api: Api) -> Object:
     """All that the screen shows, as data."""
-    providers = api.list(kind_named("Provider"))
-    used = [p for p in providers if (p.get("status") or {}).get("machines") or not _auto(p)]
-    objects = {kind: api.list(kind_named(kind)) for kind in KINDS}
-    machines = api.list(kind_named("Machine"))
-    installation = api.find(kind_named("Installation"), "kubeup") or {}
+    objects = [o for kind in KINDS for o in api.list(kind)]
+    used = _providers_of(objects)
+    providers = [p for p in api.list("providers") if not _auto(p) or p["metadata"]["name"] in used]
+    every = machines(api, {_key(o): o for o in objects if o["kind"] == "Cluster"})
+    installation = api.find("Installation", "kubeup") or {}
+    paused = bool((installation.get("spec") or {}).get("paused"))
     return {
-        "paused": bool((installation.get("spec") or {}).get("paused")),
-        "installation": message(installation) if installation and (installation.get("spec") or {}).get("paused") else None,
-        "providers": [_line(p) for p in used],
-        "objects": [_line(o) for kind in KINDS for o in objects[kind]],
-        "machines": {"total": len(machines), "ready": sum(map(ready, machines))},
-        "troubled": [_line(m) for m in machines if not ready(m)][:10],
+        "paused": message(installation) if paused else None,
+        "providers": [_line(p) for p in providers],
+        "objects": [_line(o) for o in objects],
+        "machines": {
+            "total": len(every),
+            "ready": sum(m.ready for m in every),
+            "states": dict(Counter(m.state for m in every).most_common()),
+        },
+        "troubled": [_trouble(m) for m in every if not m.ready],
     }
 
 
-def screen(state: State, facts: Object, server: Object) -> str:
-    lines = [
-        f"server: running, pid {server.get('pid')}, version {server.get('version')}, since {age(server.get('started'))}   {state.path}"
-    ]
+def screen(state: State, facts: Object, server: Object, width: int | None, height: int | None) -> list[str]:
+    """Lines; no more and no wider than the terminal, where there is one. What needs a person comes before what is well."""
+    first = [_head(state, server)]
     if facts["paused"]:
-        lines.append(f"PAUSED: {facts['installation']}")
-        lines.append('  → kubectl patch installation kubeup --type=merge -p \'{"spec":{"paused":false}}\'')
-    rows = [
-        [o["kind"], o["name"], "yes" if o["ready"] else "no", o["about"], o["message"]]
-        for o in facts["providers"] + facts["objects"]
-    ]
-    if rows:
-        lines += ["", table(["Kind", "Name", "Ready", "", ""], rows)]
-    machines = facts["machines"]
-    lines += ["", f"{plural(machines['total'], 'machine')}, {machines['ready']} Ready"]
-    lines += [f"  {m['name']}: {m['message']}" for m in facts["troubled"]]
-    troubled = [o for o in facts["providers"] + facts["objects"] if not o["ready"]]
-    if troubled:
-        lines.append(f"  → kubeup why {troubled[0]['kind'].lower()}/{troubled[0]['name']}")
-    if not rows and not machines["total"]:
-        lines.append("nothing is declared; kubeup up -f FILE")
-    return "\n".join(lines)
+        first += [f"PAUSED: {facts['paused']}", f"  → {UNPAUSE}"]
+    last = _foot(facts)
+    lines = facts["providers"] + facts["objects"]
+    room = len(lines) if height is None else max(height - len(first) - len(last) - 3, 3)
+    shown = lines if len(lines) <= room else sorted(lines, key=lambda o: o["ready"])[: room - 1]
+    rows = [[o["kind"], o["name"], "yes" if o["ready"] else "NO", o["about"], o["message"]] for o in shown]
+    middle = ["", *table(["Kind", "Name", "Ready", "", ""], rows).splitlines()] if rows else []
+    if len(shown) < len(lines):
+        well = sum(o["ready"] for o in lines) - sum(o["ready"] for o in shown)
+        middle.append(f"... and {len(lines) - len(shown)} more, {well} of them Ready")
+    return [cut(line, width) for line in [*first, *middle, *last]]
+
+
+def _head(state: State, server: Object) -> str:
+    if state.context:
+        return f"server: context {state.context}"
+    since = f"for {age(server.get('started')) or '0s'}"
+    return f"server: running {since}, pid {server.get('pid')}, version {server.get('version')}   {state.path}"
+
+
+def _foot(facts: Object) -> list[str]:
+    """Machines in numbers, those that are not Ready, and what to type next."""
+    found = facts["machines"]
+    if not facts["objects"] and not found["total"]:
+        return ["", "nothing is declared", "  → kubeup init sim -o cluster.yaml, then kubeup up -f cluster.yaml"]
+    others = {state: n for state, n in found["states"].items() if state != "Ready"}
+    rest = f" ({', '.join(f'{n} {state}' for state, n in others.items())})" if others else ""
+    lines = ["", f"{plural(found['total'], 'machine')}, {found['ready']} Ready{rest}"]
+    troubled = facts["troubled"]
+    lines += [f"  {m['name']}: {m['state']}" + (f", {m['message']}" if m["message"] else "") for m in troubled[:TROUBLED]]
+    if len(troubled) > TROUBLED:
+        lines.append(f"  ... and {len(troubled) - TROUBLED} more")
+    not_ready = [o for o in facts["providers"] + facts["objects"] if not o["ready"]]
+    if not_ready:
+        name, _, inner = not_ready[0]["name"].rpartition("/")
+        lines.append(f"  → kubeup why {not_ready[0]['kind'].lower()}/{inner}" + (f" -n {name}" if name else ""))
+    return lines
+
+
+def _trouble(m: Row) -> Object:
+    return {"name": m.name, "cluster": m.cluster, "state": m.state, "message": m.message}
 
 
 def _line(obj: Object) -> Object:
-    is_ready = ready(obj) and not obj["metadata"].get("deletionTimestamp")
-    text = "" if is_ready else "is being deleted" if obj["metadata"].get("deletionTimestamp") else message(obj)
-    namespace = obj["metadata"].get("namespace")
-    name = obj["metadata"]["name"] if namespace in (None, "default") else f"{namespace}/{obj['metadata']['name']}"
-    return {"kind": obj["kind"], "name": name, "ready": is_ready, "about": _about(obj), "message": text}
+    deleting = bool(obj["metadata"].get("deletionTimestamp"))
+    text = ("is being deleted: " if deleting else "") + ("" if ready(obj) else message(obj))
+    name = title(_key(obj)).partition("/")[2]
+    return {
+        "kind": obj["kind"], "name": name, "ready": ready(obj) and not deleting, "about": _about(obj), "message": text.rstrip(": "),
+    }  # fmt: skip
 
 
 def _about(obj: Object) -> str:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     match obj["kind"]:
         case "Provider":
-            return f"{spec.get('type')}, {plural(status.get('machines') or 0, 'machine')}"
+            return str(status.get("identity") or spec.get("type"))
         case "Cluster":
-            counts = status.get("machines") or {}
-            return f"{spec.get('provider')}, {counts.get('ready', 0)} of {plural(counts.get('total', 0), 'machine')}"
+            return f"at {spec.get('provider')}"
         case "NodePool":
-            return f"{status.get('ready', 0)} of {spec.get('replicas', 0)}"
+            return f"{status.get('ready', 0)} of {plural(int(spec.get('replicas') or 0), 'machine')}"
         case "LoadBalancer":
-            return status.get("address") or ""
+            return str(status.get("address") or "")
         case "Volume":
-            return f"{status.get('size') or spec.get('size')}, {status.get('attachedTo') or status.get('state') or ''}"
+            at = f" at {status['attachedTo']}" if status.get("attachedTo") else ""
+            return f"{status.get('size') or spec.get('size')}{at}"
     return ""
 
 
+def _providers_of(objects: list[Object]) -> set[str]:
+    """Names of the Providers that are in use, or are asked for."""
+    used: set[str] = set()
+    for obj in objects:
+        spec, status = obj.get("spec") or {}, obj.get("status") or {}
+        named: list[Any] = [spec.get("provider"), status.get("provider"), *(status.get("providers") or ())]
+        used.update(str(n) for n in [*named, *(o.get("provider") for o in spec.get("offers") or ())] if n)
+    return used
+
+
 def _auto(provider: Object) -> bool:
-    return (
-        "kubeup.dev/auto" in (provider["metadata"].get("labels") or {})
-        and condition(provider, "Ready").get("status") != "False"
-    )
+    return "kubeup.dev/auto" in (provider["metadata"].get("labels") or {})
+
+
+def _key(obj: Object) -> tuple[str, str, str]:
+    return obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]

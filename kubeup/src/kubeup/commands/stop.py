@@ -12,7 +12,7 @@ from ..state import State
 @click.pass_obj
 def command(state: State) -> None:
     """Stop the background server; machines stay as they are, unattended."""
-    if daemon.stop(state):
+    if daemon.stop(state.local("stop")):
         click.echo("stopped; what it made stays and is unattended until the next `kubeup up` or `kubeup restart`")
     else:
         click.echo(f"no server runs on {state.path}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
-from ..api import Api, kind_named
+from ..api import Api
 from ..connect import existing
 from ..errors import REFUSED, CommandError
-from ..output import output_option, show
-from ..reasons import Object, explain, render
+from ..follow import Object
+from ..options import namespace_option, output_option
+from ..output import show
+from ..reasons import explain, render
 from ..state import State
 
 SEARCHED = ("Cluster", "NodePool", "Machine", "LoadBalancer", "Volume", "Provider", "Launch")
@@ -16,7 +18,7 @@ SEARCHED = ("Cluster", "NodePool", "Machine", "LoadBalancer", "Volume", "Provide
 
 @click.command("why")
 @click.argument("name", metavar="[KIND/]NAME")
-@click.option("-n", "--namespace", default="default", show_default=True)
+@namespace_option
 @output_option
 @click.pass_obj
 def command(state: State, name: str, namespace: str, output: str | None) -> None:
@@ -32,9 +34,9 @@ def command(state: State, name: str, namespace: str, output: str | None) -> None
 def find(api: Api, name: str, namespace: str) -> list[Object]:
     """Objects of that name: of one kind when it is given, else of every kind that has one."""
     word, slash, rest = name.partition("/")
-    kinds = [kind_named(word)] if slash else [kind_named(k) for k in SEARCHED]
+    kinds = [api.kind(k) for k in ([word] if slash else SEARCHED)]
     wanted = rest if slash else name
-    found = [o for k in kinds if (o := api.find(k, wanted, namespace if k.namespaced else "")) is not None]
+    found = [o for k in kinds if (o := api.find(k.kind, wanted, namespace if k.namespaced else "")) is not None]
     if not found:
         raise CommandError(
             f"there is nothing named {wanted!r} in namespace {namespace}", "kubeup status lists what there is", REFUSED
