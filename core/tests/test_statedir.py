@@ -90,3 +90,13 @@ def test_a_place_that_cannot_be_a_directory_is_said_so(tmp_path: Path) -> None:
 def test_a_process_is_named_by_its_pid_and_its_birth() -> None:
     assert born(os.getpid()) == born(os.getpid()) != ""
     assert born(2**22 + 1) == ""
+
+
+def test_a_process_that_has_ended_and_was_not_waited_for_is_nobody() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.read()  # ends when the child has: it is a zombie now, or about to be one
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert born(child.pid) == ""
+    child.wait()
+    child.stdout.close()
