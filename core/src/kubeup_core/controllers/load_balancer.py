@@ -27,6 +27,7 @@ from .network import network_data
 from .single import STEP, NotYet, Single
 from .troubles import (
     Trouble,
+    busy,
     hold,
     let_go,
     not_usable,
@@ -149,6 +150,7 @@ class LoadBalancerController(Controller):
             found = _unseen(wait, place) if wait.why or status.id else None
         except InProgress as running:
             after = running.after
+            found = busy(after) if status.last_error is not None else None
         except InvalidConfig as invalid:
             found = Trouble(reason="InvalidOverrides", message=str(invalid), stalled=True)
         except SupplierError as raised:
@@ -203,7 +205,7 @@ class LoadBalancerController(Controller):
         except NotYet as wait:
             return False, Trouble(reason="Deleting", message=going, after=wait.after)
         except InProgress as running:
-            return False, Trouble(reason="Deleting", message=going, after=running.after)
+            return False, busy(running.after)
         except SupplierError as error:
             return False, trouble(error, provider)
 

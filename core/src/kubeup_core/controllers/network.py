@@ -61,6 +61,13 @@ class Progress:
     after: float | None = None
     error: SupplierError | None = None
 
+    def take(self, provider: str, error: SupplierError | None) -> None:
+        """What went wrong at a Provider; it stays said while another try is under way."""
+        if error is not None:
+            found = trouble(error, provider)
+            self.troubles[provider], self.error = found, error
+            self.again(found.after)
+
     def again(self, after: float | None) -> None:
         if after is not None:
             self.after = after if self.after is None else min(self.after, after)
@@ -104,6 +111,7 @@ class Networks:
     def __init__(self, env: Env) -> None:
         self.env = env
         self.single: Single[NetworkState] = Single(env, "networks", "cluster")
+        self._said: dict[tuple[str, str], SupplierError] = {}
 
     def plan(self, cluster: Cluster, status: ClusterStatus, members: Members, places: Mapping[str, Place]) -> None:
         """Bring the list of records in `status` up to what is wanted; the caller writes it before `step`."""
@@ -140,14 +148,16 @@ class Networks:
                 progress.again(wait.after)
             except InProgress as running:
                 progress.again(running.after)
+                progress.take(record.provider, self._said.get((cluster.uid, record.provider)))
             except Obstacle as obstacle:
                 progress.troubles[record.provider] = obstacle.trouble
             except InvalidConfig as error:
                 progress.troubles[record.provider] = Trouble(reason="InvalidOverrides", message=str(error), stalled=True)
             except SupplierError as error:
-                found = trouble(error, record.provider)
-                progress.troubles[record.provider], progress.error = found, error
-                progress.again(found.after)
+                self._said[(cluster.uid, record.provider)] = error
+                progress.take(record.provider, error)
+            else:
+                self._said.pop((cluster.uid, record.provider), None)
             if record.state == CREATING and record.provider not in progress.troubles:
                 progress.again(STEP)
         return progress

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, cast
 
 from ..errors import Blocked, InvalidSpec, NotFound, SupplierError, Unknown
@@ -21,11 +21,15 @@ from ..runtime.controller import Env, Key
 from ..runtime.inventory import What
 from ..runtime.places import Place
 from ..supplier import Mark, Phase, Ref
+from .troubles import SOON, trouble
 
 _ON_THE_WAY = (Phase.PARTIAL, Phase.PENDING, Phase.DELETING)
 
 STEP = 2.0
 """Awake seconds between two steps of something that is not finished: `ensure` and `delete` do one step per call."""
+
+RETRY = 1.0
+"""Awake seconds after which a call with an unknown outcome may be made again, where that is safe."""
 
 UNLISTED = 600.0
 """Awake seconds after which what observation does not show is looked at again by `ensure`."""
@@ -54,6 +58,15 @@ class NotYet(Exception):
         self.why = why
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """until: awake seconds. about: the wish or token that failed, and when the place was built: for another one it does not count."""
+
+    about: tuple[str, float]
+    error: SupplierError
+    until: float
+
+
 @dataclass
 class _Memory(Generic[S]):
     """What this process knows of one resource at one place. All stamps are awake seconds.
@@ -63,7 +76,7 @@ class _Memory(Generic[S]):
     answer    what `ensure` said, `answered` then, for the wish with this digest
     missing   id of an answer that observation disproved
     unlisted  `ensure` says again that `missing` is there: it is somebody else's, named by the overrides, and never listed as ours
-    refusal   a wish that was refused for good
+    failed    the last error of a call, by verb: it is not repeated before its time
     deleted   the last delete that was accepted; acted: the last call of another kind
     """
 
@@ -74,7 +87,7 @@ class _Memory(Generic[S]):
     answered: float = float("-inf")
     missing: str = ""
     unlisted: bool = False
-    refusal: tuple[str, SupplierError] | None = None
+    failed: dict[str, _Failure] = field(default_factory=dict)
     deleted: float | None = None
     acted: float = float("-inf")
 
@@ -123,7 +136,7 @@ class Single(Generic[S]):
         """Bring it one step nearer to `wish` where it is not there yet, and say how it is.
 
         id  the place's id, where the object knows it
-        Raises NotYet, InProgress, and the SupplierErrors of the call. A wish that was refused for good is not sent again.
+        Raises NotYet, InProgress, and the SupplierErrors of the call, also of the last one while it is too early for another.
         """
         memory, digest = self._of(place, mark), _digest(wish)
         state = self.look(place, mark)
@@ -137,19 +150,13 @@ class Single(Generic[S]):
             if not self._absent(place, mark, id, memory.since):
                 raise self._not_yet(place)
             memory.sure = True
-        if memory.refusal is not None and memory.refusal[0] == digest:
-            raise memory.refusal[1]
         return self._send(place, mark, make, memory, digest, key)
-
-    def forget_refusal(self, place: Place, mark: Mark) -> None:
-        """What was refused for good may be asked again: the Provider is another one now."""
-        self._of(place, mark).refusal = None
 
     def call(self, place: Place, mark: Mark, verb: str, act: Callable[[], T], *, key: Key, token: str = "") -> T:
         """Another mutating call on the same resource (attach, detach). What is remembered of it is looked at anew."""
         memory = self._of(place, mark)
         try:
-            return self.env.calls.do(place, mark.maker, verb, act, wake=(self.controller, key), token=token)
+            return self._do(place, mark, verb, act, memory, token, key)
         finally:
             self.env.inventory.want(place, self.what, soon=True)
             memory.answer, memory.acted = None, self.env.clock.awake()
@@ -175,9 +182,7 @@ class Single(Generic[S]):
             raise self._not_yet(place)
         ref = Ref(id=known, mark=mark)
         try:
-            self.env.calls.do(
-                place, mark.maker, "delete", lambda: delete(ref), wake=(self.controller, key), token=known, guard=guard
-            )
+            self._do(place, mark, "delete", lambda: delete(ref), memory, known, key, guard)
         except NotFound:
             pass  # gone, or not ours: either way the proof decides
         except Blocked as error:
@@ -196,23 +201,44 @@ class Single(Generic[S]):
 
     def _send(self, place: Place, mark: Mark, make: Callable[[], S], memory: _Memory[S], digest: str, key: Key) -> S:
         try:
-            state = self.env.calls.do(place, mark.maker, "ensure", make, wake=(self.controller, key), token=digest)
+            state = self._do(place, mark, "ensure", make, memory, digest, key)
         except Unknown:
             memory.sure, memory.wish, memory.answer = False, "", None
-            memory.since = self.env.clock.awake()
+            memory.since = max(memory.since, memory.failed["ensure"].until - RETRY)
             raise
-        except SupplierError as error:
+        except SupplierError:
             memory.wish = ""
-            if isinstance(error, InvalidSpec):
-                memory.refusal = (digest, error)
             raise
-        memory.sure, memory.wish, memory.answer, memory.refusal = True, digest, state, None
+        memory.sure, memory.wish, memory.answer = True, digest, state
         memory.answered = memory.since = self.env.clock.awake()
         memory.deleted = None
         memory.unlisted = state.ref.id == memory.missing
         if state.phase is not Phase.RUNNING:
             self.env.inventory.want(place, self.what, soon=True)
         return state
+
+    def _do(
+        self,
+        place: Place,
+        mark: Mark,
+        verb: str,
+        act: Callable[[], T],
+        memory: _Memory[S],
+        token: str,
+        key: Key,
+        guard: Callable[[], bool] | None = None,
+    ) -> T:
+        """A call that failed is not made again before its time: whatever wakes the object in between gets the same error."""
+        about, failed = (token, place.built_at), memory.failed.get(verb)
+        if failed is not None and failed.about == about and self.env.clock.awake() < failed.until:
+            raise failed.error
+        try:
+            result = self.env.calls.do(place, mark.maker, verb, act, wake=(self.controller, key), token=token, guard=guard)
+        except SupplierError as error:
+            memory.failed[verb] = _Failure(about, error, self.env.clock.awake() + _patience(error))
+            raise
+        memory.failed.pop(verb, None)
+        return result
 
     def _enough(self, state: S, memory: _Memory[S]) -> bool:
         """Finished, or asked a moment ago. What is never listed is asked for now and then, to see whether it is there."""
@@ -236,6 +262,16 @@ class Single(Generic[S]):
     def _of(self, place: Place, mark: Mark) -> _Memory[S]:
         with self._lock:
             return self._memory.setdefault((place.identity.key, mark.maker), _Memory(since=self.env.clock.awake()))
+
+
+def _patience(error: SupplierError) -> float:
+    """Seconds until the same call makes sense again."""
+    if isinstance(error, Unknown):
+        return RETRY
+    if isinstance(error, InvalidSpec):
+        return float("inf")
+    after = trouble(error, "").after
+    return SOON if after is None else after
 
 
 def _digest(wish: object) -> str:

@@ -111,6 +111,11 @@ def paused(obj: LoadBalancer | Volume, cluster: Cluster | None) -> Trouble | Non
     return Trouble(reason="Paused", message=f"nothing is changed; set spec.paused: false in {who} to go on")
 
 
+def busy(after: float | None) -> Trouble:
+    """A call is under way: what was said last stands until it has ended."""
+    return Trouble(reason="", message="", after=after)
+
+
 def usable(env: Env, name: str) -> tuple[Place | None, Trouble | None]:
     """The place of a Provider, or why there is none to talk to."""
     if env.cache.get(Provider, name) is None:

@@ -28,6 +28,7 @@ from .single import STEP, NotYet, Single
 from .troubles import (
     LATER,
     Trouble,
+    busy,
     hold,
     let_go,
     not_usable,
@@ -124,6 +125,8 @@ class _Step:
             seen = self.single.look(place, self.mark) if self.status.id else None
             if seen is None or seen.phase is not Phase.RUNNING:
                 return self._unseen(place, wait)
+            if self.status.last_error is not None:
+                return busy(wait.after)
             state, self.after = seen, wait.after  # a change of it is under way; the rest need not wait for that
         except InvalidConfig as error:
             return Trouble(reason="InvalidOverrides", message=str(error), stalled=True)
@@ -229,8 +232,8 @@ class _Step:
         if isinstance(wait, NotYet) and wait.why:
             message = f"Provider {place.name} cannot be observed: {wait.why}"
             return Trouble(reason="CannotObserve", message=message, after=wait.after)
-        if self.status.id:
-            return Trouble(reason="", message="", after=wait.after)  # made, and not seen by this process yet
+        if self.status.id or self.status.last_error is not None:
+            return busy(wait.after)  # made, and not seen by this process yet; or tried again
         return self._creating(place, wait.after)
 
     def _lost(self, place: Place) -> Trouble:
@@ -298,7 +301,7 @@ class _Step:
                 place, self.mark, "attach", lambda: supplier.attach(state.ref, target), key=_key(self.volume), token=target.id
             )
         except InProgress as running:
-            return Trouble(reason="Attaching", message=f"is being attached to machine {machine.name}", after=running.after)
+            return busy(running.after)
         except NoCapacity as error:
             self.status.attached_to, self.status.state = None, "Available"
             note(self.status, error, self.env.clock.wall())
@@ -338,7 +341,7 @@ class _Step:
                 place, self.mark, "detach", lambda: supplier.detach(state.ref, target), key=_key(self.volume), token=id_
             )
         except InProgress as running:
-            return Trouble(reason="Detaching", message=f"machine {name} is asked to let go of it", after=running.after)
+            return busy(running.after)
         except NotFound:
             pass  # what was asked for never came to be: the next observation shows that
         except SupplierError as error:
@@ -398,7 +401,7 @@ class _Step:
             message = f"it is on its way out at {name}; it goes when observation proves that"
             return Trouble(reason="Deleting", message=message, after=wait.after)
         except InProgress as running:
-            return Trouble(reason="Deleting", message=f"it is on its way out at {name}", after=running.after)
+            return busy(running.after)
         except SupplierError as error:
             note(self.status, error, self.env.clock.wall())
             return trouble(error, name)
