@@ -14,6 +14,7 @@ import pytest
 from kubeup_core.kinds import KINDS
 from kubeup_core.server import watches
 from kubeup_core.server.events import Served
+from kubeup_core.server.threads import Threads
 from kubeup_core.testing.served import ServedApi
 from kubeup_core.verbs import Actor
 
@@ -237,6 +238,7 @@ class Slow:
     def __init__(self) -> None:
         self.reading = asyncio.Event()
         self.gone = asyncio.Event()
+        self.begun = asyncio.Event()
         self.stuck = asyncio.Event()
         self.sent: list[bytes] = []
 
@@ -246,6 +248,7 @@ class Slow:
                 self.stuck.set()
                 await self.reading.wait()
             self.sent.append(message["body"])
+            self.begun.set()
 
     async def receive(self) -> Any:
         await self.gone.wait()
@@ -253,7 +256,7 @@ class Slow:
 
 
 def follow(api: ServedApi, ns: str, client: Slow) -> tuple[watches.Watches, asyncio.Task[None]]:
-    all_watches = watches.Watches(api.verbs, api.store, api.clock, api.app.state.pool)
+    all_watches = watches.Watches(api.verbs, api.store, api.clock, Threads(2))
     scope = {"type": "http", "method": "GET", "path": path(ns), "query_string": b"watch=true", "headers": []}
     request = watches.Request(scope, client.receive)
     asked = watches.ask(request, Served(VOLUME, VOLUME), ns, "")
@@ -268,6 +271,7 @@ def test_a_slow_watcher_is_told_to_list_again_and_holds_nobody(
     async def run() -> list[bytes]:
         client = Slow()
         all_watches, task = follow(api, ns, client)
+        await client.begun.wait()
         await asyncio.to_thread(api.verbs.create, VOLUME, ns, volume("first"), ME)
         await client.stuck.wait()
         for i in range(20):
@@ -289,6 +293,7 @@ def test_a_client_that_goes_leaves_no_watch_behind(api: ServedApi, ns: str) -> N
     async def run() -> None:
         client = Slow()
         all_watches, task = follow(api, ns, client)
+        await client.begun.wait()
         await asyncio.to_thread(api.verbs.create, VOLUME, ns, volume("first"), ME)
         await client.stuck.wait()
         client.reading.set()

@@ -11,7 +11,6 @@ import platform
 import secrets
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version as installed_version
 from typing import Any
 
@@ -34,6 +33,7 @@ from .openapi import OpenAPI
 from .resources import NOT_FOUND, Resources
 from .reviews import is_review, review
 from .routes import Routes
+from .threads import Threads
 from .watches import Watches
 
 log = logging.getLogger(__name__)
@@ -57,16 +57,16 @@ def make_app(
 ) -> FastAPI:
     """The ASGI app. `address` is host:port as discovery says it, `ready` decides /readyz."""
     clock = clock or SystemClock()
-    pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="request")
+    threads = Threads(WRITERS)
     kinds_served = served_kinds(kinds)
-    watches = Watches(verbs, store, clock, pool)
+    watches = Watches(verbs, store, clock, threads)
     openapi = OpenAPI(kinds_served, installed_version("kubeup-core"))
     app = FastAPI(title="kubeup", version=installed_version("kubeup-core"), redoc_url=None)
     app.openapi = lambda: openapi.whole  # type: ignore[method-assign]
     app.state.watches = watches
-    app.state.pool = pool
+    app.state.threads = threads
     _add_routes(app, ready)
-    resources = Resources(verbs, watches, clock, pool)
+    resources = Resources(verbs, watches, clock, threads)
     app.add_middleware(
         _Api,
         tokens=Tokens(token),

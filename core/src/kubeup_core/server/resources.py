@@ -6,9 +6,6 @@ get is quicker than handing it to a thread.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 from ..runtime.clock import Clock
@@ -20,6 +17,7 @@ from .http import Request, Send, answer, answer_text, compressed, positive_int
 from .negotiation import LIST, OBJECT, PLAIN, PROTOBUF, Wanted, body_type, negotiate, patch_type
 from .parameters import delete_options, validation, write_options
 from .routes import Target
+from .threads import Threads
 from .watches import Watches, ask
 
 T = TypeVar("T")
@@ -28,11 +26,11 @@ NOT_FOUND = "404 page not found\n"
 
 
 class Resources:
-    def __init__(self, verbs: Verbs, watches: Watches, clock: Clock, pool: Executor) -> None:
+    def __init__(self, verbs: Verbs, watches: Watches, clock: Clock, threads: Threads) -> None:
         self._verbs = verbs
         self._watches = watches
         self._clock = clock
-        self._pool = pool
+        self._in_thread = threads.run
 
     async def handle(self, request: Request, send: Send, target: Target, actor: Actor) -> None:
         """Raises what is wrong as a StatusError."""
@@ -196,9 +194,6 @@ class Resources:
             return delete_options(request, None)
         media = body_type(request.header(b"content-type"), protobuf=True)
         return delete_options(request, decode(data, media, "Ignore", []))
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def _send_answer(self, request: Request, send: Send, target: Target, done: Answer, wanted: Wanted) -> None:
         headers = [(b"warning", _warning(text)) for text in done.warnings]

@@ -73,7 +73,7 @@ class ServerThread:
         if self._thread.ident is not None:
             self._thread.join()
         self._socket.close()
-        self._app.state.pool.shutdown(wait=True)
+        self._app.state.threads.close()
 
     def __enter__(self) -> ServerThread:
         return self.start()

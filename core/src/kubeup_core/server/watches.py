@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +25,7 @@ from .http import Request, Send, positive_int
 from .negotiation import Wanted
 from .shapes import table_of, to_yaml
 from .tables import partial
+from .threads import Threads
 
 BOOKMARK_SECONDS = 60.0
 DEFAULT_SECONDS = 3600.0
@@ -98,11 +98,11 @@ def _check_initial(request: Request) -> None:
 class Watches:
     """All watches that run, so that they can be ended."""
 
-    def __init__(self, verbs: Verbs, store: Store, clock: Clock, pool: Executor) -> None:
+    def __init__(self, verbs: Verbs, store: Store, clock: Clock, threads: Threads) -> None:
         self._verbs = verbs
         self._store = store
         self._clock = clock
-        self._pool = pool
+        self._threads = threads
         self._running: set[_Queue] = set()
         self._frames: dict[tuple[int, str], bytes] = {}
         self._closing = False
@@ -124,7 +124,7 @@ class Watches:
         first: list[bytes] = []
         stop: Callable[[], None] | None = None
         try:
-            first, since, stop = await loop.run_in_executor(self._pool, self._begin, asked, writer, waiting)
+            first, since, stop = await self._threads.run(lambda: self._begin(asked, writer, waiting))
         except Expired as error:
             first, since = [writer.error(error)], 0
         self._running.add(waiting)
