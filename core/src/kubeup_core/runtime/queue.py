@@ -17,6 +17,7 @@ from .controller import Key
 Item = tuple[str, Key]
 """Name of a controller, and the key."""
 
+SHORTEST = 0.001
 FIRST_RETRY = 0.1
 LONGEST_RETRY = 120.0
 
@@ -36,7 +37,8 @@ class Queue:
 
     def add(self, item: Item, after: float = 0.0, *, slow: bool = False) -> None:
         """Work on it in so many seconds, or earlier when that was said before."""
-        at = self._clock.awake() + after
+        # Never a rounding error ahead: with a clock that stands still that would be now, again and again.
+        at = self._clock.awake() + (max(after, SHORTEST) if after > 0 else 0.0)
         with self._changed:
             before = self._due.get(item)
             if before is not None and before[0] <= at:
