@@ -150,7 +150,7 @@ def test_a_machine_that_was_never_launched_goes_at_once(harness: Make) -> None:
     h.demo(2, cloud={"capacity": [{"machines": 0}]})
     h.until(lambda: h.condition(NodePool, "workers", "NoCapacity")[0] == "True")
     h.edit(NodePool, "workers", spec={"replicas": 0})
-    h.step()
+    h.advance(1)
     assert h.machines() == []
 
 
@@ -263,6 +263,7 @@ def test_a_crash_at_any_write_or_request_leaks_duplicates_and_loses_nothing(quic
                 h.delete(Cluster, "demo")
             h.until(lambda h=h: not h.all(Cluster) and not h.all(Machine) and not h.cloud.console.everything(), 3600)
             assert h.cloud.console.everything() == [], where
+            assert h.failed + h.manager.failed == [], where
 
 
 def _insist(h: Harness, replicas: int | None = None) -> None:

@@ -20,6 +20,9 @@ from .book import Book, Removal
 LIMIT = 1_000
 """Refs in one call."""
 
+FORGOTTEN = 3600.0
+"""Seconds for which the answer to a delete is kept; after that it is asked again."""
+
 
 class DeleterController(Controller):
     name = "deleter"
@@ -56,6 +59,8 @@ class DeleterController(Controller):
                 self.book.removed[(mark.maker, mark.index, removal.ref.id)] = (now, told)
                 self._note(place, told)
             self.env.wake(*removal.wake)
+        for name in [name for name, (at, _) in list(self.book.removed.items()) if now - at > FORGOTTEN]:
+            self.book.removed.pop(name, None)
         self.env.inventory.want(place, "machines", soon=True)
         return Result(after=0.0) if self.book.removals.get(key.name) else Result()
 

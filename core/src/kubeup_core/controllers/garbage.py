@@ -90,7 +90,7 @@ class GarbageController(Controller):
             for ref in _owners(dependent):
                 if ref.uid == uid:
                     return self._find(ref, dependent)
-        return next((o for kind in self.kinds for o in self.env.cache.list(kind.model) if o.uid == uid), None)
+        return next((o for kind in self.kinds for o in self.env.cache.by(kind.model, "uid", uid)), None)
 
     def _find(self, ref: OwnerReference, dependent: Resource) -> Resource | None:
         """The owner that a reference means: that uid, not just that name. A namespaced owner is in the dependent's namespace."""

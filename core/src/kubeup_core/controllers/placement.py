@@ -24,7 +24,7 @@ from ..objects import ObjectMeta, parse_timestamp, timestamp
 from ..provider_types import PluginError
 from ..runtime.controller import Controller, Env, Key, Result, Watch
 from ..runtime.places import Cool, Place
-from ..supplier import Problem
+from ..supplier import Offer, Problem, Template
 from .attachment import at_launch, misfit
 from .book import Book, Verdict
 from .marks import USER_DATA_DIGEST, index_of, made_by, member_of, stored_offer, stored_template, to_template
@@ -39,6 +39,8 @@ ALONE = "machine/"
 
 RETRY = 300.0
 LONGEST_RETRY = 300.0
+FRESH = 5.0
+"""Seconds for which a place's offers are believed. Hosts that launches speak for are known besides."""
 
 
 def placement_key(machine: Machine) -> Key:
@@ -73,6 +75,7 @@ class PlacementController(Controller):
         )
         super().__init__(env)
         self.book = env.shared(Book)
+        self._offers: dict[tuple[str, str], tuple[float, object, Sequence[Offer]]] = {}
 
     def reconcile(self, key: Key) -> Result:
         if key in self.book.creating:
@@ -200,12 +203,8 @@ class PlacementController(Controller):
         if refused:
             round_.say("InvalidSpec", f"Provider {name} refused this machine: {refused}; change the spec", stalled=True)
             return []
-        digest = hashlib.sha256(repr(want).encode()).hexdigest()[:16]
         try:
-            offers = self.env.calls.do(
-                place, f"offers {digest}", "offers", lambda: place.suppliers.machines.offers(want),
-                wake=(self.name, round_.key), mutating=False, token=str(place.built_at),
-            )  # fmt: skip
+            offers = self._ask(place, want, round_.key)
         except SupplierError as error:
             self.env.calls.note(place, error)
             round_.say(error.decision, f"Provider {name} gave no offers: {error.message}; it is asked again", self._in(30.0))
@@ -214,8 +213,27 @@ class PlacementController(Controller):
         if not found:
             fixed = any(o.slots is not None for o in offers)
             what = "no free host" if fixed else "no offer that fits the pool's zones and machine type"
-            round_.say("NoOffer", f"Provider {name} has {what}; ask for less, or change the pool's offers", self._in(RETRY))
+            round_.say(
+                "NoOffer",
+                f"Provider {name} has {what}; ask for less, or change the pool's offers",
+                self._in(30.0 if fixed else RETRY),
+            )
         return found
+
+    def _ask(self, place: Place, want: Template, key: Key) -> Sequence[Offer]:
+        """What the place offers, at most FRESH seconds old: several places are asked in turn, each in its own time."""
+        digest = hashlib.sha256(repr(want).encode()).hexdigest()[:16]
+        name = (place.name, digest)
+        at, built, offers = self._offers.get(name, (float("-inf"), None, ()))
+        if self.env.clock.awake() - at > FRESH or built is not place.built:
+            offers = self.env.calls.do(
+                place, f"offers {digest}", "offers", lambda: place.suppliers.machines.offers(want),
+                wake=(self.name, key), mutating=False, token=str(place.built_at),
+            )  # fmt: skip
+            if len(self._offers) > 1_000:
+                self._offers.clear()
+            self._offers[name] = (self.env.clock.awake(), place.built, offers)
+        return offers
 
     def _problems(self, place: Place, overrides: dict[str, object], want: Any) -> Sequence[Problem]:
         try:
