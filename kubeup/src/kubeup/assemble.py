@@ -110,7 +110,8 @@ class Server:
         manager.start()
         self._stack.callback(manager.stop)
         self._say(state, server.port, client)
-        thread = threading.Thread(target=self._beat, args=(state,), name="beat", daemon=True)
+        seen = daemon.fingerprint(), _stamp()
+        thread = threading.Thread(target=self._beat, args=(state, *seen), name="beat", daemon=True)
         thread.start()
         self._stack.callback(thread.join)
         self._stack.callback(self._over.set)
@@ -142,15 +143,13 @@ class Server:
 
         self._stack.callback(good_bye)
 
-    def _beat(self, state: StateDir) -> None:
+    def _beat(self, state: StateDir, installed: str, stamp: list[int]) -> None:
         """A sign of life now and then, and a look whether the installed program is still the one that runs."""
-        installed, stamp = daemon.fingerprint(), _stamp()
         while not self._over.wait(BEAT_SECONDS):
             with suppress(OSError):
                 state.beat()
-            if self._until is None or stamp == (stamp := _stamp()):
-                continue
-            if daemon.fingerprint() != installed:
+            before, stamp = stamp, _stamp()
+            if self._until is not None and stamp != before and daemon.fingerprint() != installed:
                 log.warning("the installed distributions have changed; starting again")
                 self.replaced = True
                 self._until.set()

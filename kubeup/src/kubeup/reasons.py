@@ -7,7 +7,8 @@ the API only, so it tells no more and no less than `kubectl get` would.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from .follow import Object, condition, leaving, message, ready
 from .output import age
 
 MOST = 5
-"""Children shown of one kind: of 500 machines that fail for one reason, five say it."""
+"""Different reasons shown of one kind of children."""
 
 
 @dataclass
@@ -45,24 +46,45 @@ def explain(api: Api, obj: Object, seen: frozenset[str] = frozenset()) -> Reason
         reason.extra = [*_conditions(obj), *_warnings(api, obj)]
     if uid not in seen:
         for kind, children in _references(api, obj):
-            troubled = [c for c in children if not _healthy(c)]
-            reason.below += [explain(api, c, seen | {uid}) for c in troubled[:MOST]]
-            if len(troubled) > MOST:
-                reason.below.append(Reason(f"... and {len(troubled) - MOST} more of {kind}"))
+            groups = _alike(c for c in children if not _healthy(c))
+            for group in groups[:MOST]:
+                below = explain(api, group[0], seen | {uid})
+                if len(group) > 1:
+                    below.title = f"{len(group)} {group[0]['kind']}s ({_some([c['metadata']['name'] for c in group])})"
+                reason.below.append(below)
+            if len(groups) > MOST:
+                reason.below.append(Reason(f"... and {sum(map(len, groups[MOST:]))} more {kind}"))
     return reason
 
 
-def render(reason: Reason, first: str = "", rest: str = "") -> str:
-    """As a tree, root first. first: what stands before this line; rest: before those below it."""
-    lines = [f"{first}{reason.title}" + (f": {reason.why}" if reason.why else "")]
+def render(reason: Reason, width: int | None = None, first: str = "", rest: str = "") -> str:
+    """As a tree, root first. width: of the terminal. first: what stands before this line; rest: before those below it."""
     bar = "│  " if reason.below else "   "
-    lines += [f"{rest}{bar}{line}" for line in reason.extra]
-    if reason.remedy:
-        lines.append(f"{rest}{bar}→ {reason.remedy}")
+    lines = _wrapped(f"{reason.title}: {reason.why}" if reason.why else reason.title, width, first, f"{rest}{bar}  ")
+    for line in [*reason.extra, *([f"→ {reason.remedy}"] if reason.remedy else [])]:
+        lines += _wrapped(line, width, f"{rest}{bar}", f"{rest}{bar}  ")
     for i, below in enumerate(reason.below):
         last = i == len(reason.below) - 1
-        lines.append(render(below, f"{rest}{'└─ ' if last else '├─ '}", f"{rest}{'   ' if last else '│  '}"))
+        lines.append(render(below, width, f"{rest}{'└─ ' if last else '├─ '}", f"{rest}{'   ' if last else '│  '}"))
     return "\n".join(lines)
+
+
+def _wrapped(text: str, width: int | None, first: str, rest: str) -> list[str]:
+    if width is None:
+        return [f"{first}{text}"]
+    return textwrap.wrap(text, max(width, 40), initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+
+
+def _alike(objects: Iterable[Object]) -> list[list[Object]]:
+    """Those that say the same, together: of 500 machines that fail for one reason, one line says it."""
+    groups: dict[tuple[str, bool], list[Object]] = {}
+    for obj in sorted(objects, key=lambda o: (len(o["metadata"]["name"]), o["metadata"]["name"])):
+        groups.setdefault((message(obj), bool(obj["metadata"].get("deletionTimestamp"))), []).append(obj)
+    return list(groups.values())
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _healthy(obj: Object) -> bool:
@@ -88,7 +110,7 @@ def _conditions(obj: Object) -> list[str]:
     told = message(obj)
     for c in status.get("conditions") or ():
         bad = c["status"] != ("False" if c["type"] in NEGATIVE else "True")
-        if c["type"] not in ("Ready", "Reconciling") and bad and c.get("message") and c["message"] != told:
+        if c["type"] not in ("Ready", "Reconciling") and bad and c.get("message") and c["message"] not in told:
             lines.append(f"{c['type']}: {c['message']}")
     error = status.get("lastError")
     if error and error.get("message") not in told:

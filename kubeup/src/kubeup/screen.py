@@ -84,10 +84,10 @@ def _machines(machines: list[Row], room: int) -> list[Line]:
         for i, texts in enumerate(columns(cells)):
             row = shown[i - 1] if i else None
             lines.append(_row(texts, row))
-    if len(shown) < len(machines):
+    if len(shown) < len(machines) and not all(m.ready for m in machines):
         counts = Counter(m.state for m in machines) - Counter(m.state for m in shown)
         rest = ", ".join(f"{n} {state}" for state, n in counts.most_common())
-        lines.append([(f"  ... and {plural(len(machines) - len(shown), 'machine')}: {rest}" if shown else f"  {rest}", "dim")])
+        lines.append([(f"  ... and {len(machines) - len(shown)} more: {rest}" if shown else f"  {rest}", "dim")])
     return lines
 
 
@@ -100,7 +100,7 @@ def _row(texts: list[str], row: Row | None) -> Line:
 
 
 def _counts(machines: list[Row]) -> str:
-    return f"{sum(m.ready for m in machines)} of {plural(len(machines), 'machine')} Ready" if machines else ""
+    return f"{plural(len(machines), 'machine')}, {sum(m.ready for m in machines)} Ready" if machines else ""
 
 
 class Terminal:

@@ -13,7 +13,7 @@ from ..errors import BAD_INPUT, INTERRUPTED, REFUSED, CommandError
 from ..follow import Key, Object, title
 from ..manifests import load
 from ..options import files_option, namespace_option, output_option, plugin_option, timeout_option
-from ..output import plural, show, table
+from ..output import plural, screen_width, show, table
 from ..state import State
 from .delete import wait_until_gone
 
@@ -68,8 +68,9 @@ def command(
             keep = _agreed(doomed, yes, volumes, ask)
             _delete(api, doomed, keep)
             _wait(api, doomed, timeout, quiet=output is not None)
-            proof = "complete listings at the providers prove that nothing of it is left"
-            say(f"\ngone: {counted(doomed)}; {proof}" + (", but for what was to be kept:" if keep else ""))
+            say(f"\nGone: {counted(doomed)}.")
+            proof = "Complete listings at the providers prove that nothing of it is left"
+            say(f"{proof}, but for what was to be kept:" if keep else f"{proof}.")
             for volume in keep:
                 say(_kept(volume))
         idle = not state.context and _idle(api)
@@ -106,13 +107,13 @@ def listing(doomed: list[Object]) -> str:
             space = obj["metadata"].get("namespace", "")
             machines.setdefault((space, obj["spec"]["cluster"], obj["spec"].get("pool") or ""), []).append(obj)
         else:
-            rows.append([obj["kind"], title(_key(obj)).partition("/")[2], _about(obj), ""])
+            rows.append([obj["kind"], title(_key(obj)).partition("/")[2], "", _about(obj)])
     at = next((i for i, row in enumerate(rows) if row[0] in ("LoadBalancer", "Volume", "Provider", *NAMED)), len(rows))
     rows[at:at] = [_group(group) for group in machines.values()]
     shown = rows if len(rows) <= ROWS else [*rows[:ROWS], [f"... and {len(rows) - ROWS} more", "", "", ""]]
     total = sum(_price(o) for o in doomed)
     cost = f", {total:.2f} per hour" if total else ""
-    return f"This goes:\n\n{table(['Kind', 'Name', '', 'Per hour'], shown)}\n\n{counted(doomed)}{cost}"
+    return f"This goes:\n\n{table(['Kind', 'Name', 'Per hour', ''], shown, screen_width())}\n\n{counted(doomed)}{cost}"
 
 
 def counted(objects: list[Object]) -> str:
@@ -129,7 +130,7 @@ def _group(group: list[Object]) -> list[str]:
     price = sum(map(_price, group))
     many = f"{names[0]} ... {names[-1]} ({len(names)})" if len(names) > 3 else ", ".join(names)
     places = sorted({_about(o) for o in group} - {""})
-    return ["Machine", many, ", ".join(places[:3]) + (" ..." if len(places) > 3 else ""), f"{price:.3f}" if price else ""]
+    return ["Machine", many, f"{price:.3f}" if price else "", ", ".join(places[:3]) + (" ..." if len(places) > 3 else "")]
 
 
 def _price(obj: Object) -> float:
@@ -141,7 +142,7 @@ def _about(obj: Object) -> str:
     resolved = status.get("resolved") or {}
     match obj["kind"]:
         case "Machine":
-            return "/".join(str(p) for p in (resolved.get("provider"), resolved.get("zone")) if p)
+            return str(resolved.get("zone") or resolved.get("provider") or "")
         case "Cluster":
             return f"at {spec.get('provider')}"
         case "NodePool":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -102,15 +103,40 @@ def screen(state: State, facts: Object, server: Object, width: int | None, heigh
     if facts["paused"]:
         first += [f"PAUSED: {facts['paused']}", f"  → {UNPAUSE}"]
     last = _foot(facts)
-    lines = facts["providers"] + facts["objects"]
-    room = len(lines) if height is None else max(height - len(first) - len(last) - 3, 3)
-    shown = lines if len(lines) <= room else sorted(lines, key=lambda o: o["ready"])[: room - 1]
-    rows = [[o["kind"], o["name"], "yes" if o["ready"] else "NO", o["about"], o["message"]] for o in shown]
-    middle = ["", *table(["Kind", "Name", "Ready", "", ""], rows).splitlines()] if rows else []
-    if len(shown) < len(lines):
-        well = sum(o["ready"] for o in lines) - sum(o["ready"] for o in shown)
-        middle.append(f"... and {len(lines) - len(shown)} more, {well} of them Ready")
-    return [cut(line, width) for line in [*first, *middle, *last]]
+    room = None if height is None else max(height - len(first) - len(last) - 2, 3)
+    return [cut(line, width) for line in [*first, *_table(facts["providers"] + facts["objects"], width, room), *last]]
+
+
+def _table(objects: list[Object], width: int | None, room: int | None) -> list[str]:
+    """Below each object that is not Ready the reason, as long as there is room for it."""
+    if not objects:
+        return []
+    reasons = [_reason(o, width) for o in objects]
+    if room is not None and len(objects) + sum(map(len, reasons)) > room:
+        reasons = [lines[:1] for lines in reasons]
+    shown = list(zip(objects, reasons, strict=True))
+    if room is not None and len(objects) + sum(map(len, reasons)) > room:
+        shown = sorted(shown, key=lambda pair: bool(pair[0]["ready"]))
+        while sum(1 + len(lines) for _, lines in shown) > room - 1 and len(shown) > 1:
+            shown.pop()
+    rows = [[o["kind"], o["name"], "yes" if o["ready"] else "NO", o["about"]] for o, _ in shown]
+    head, *told = table(["Kind", "Name", "Ready", ""], rows).splitlines()
+    lines = ["", head]
+    for line, (_, reason) in zip(told, shown, strict=True):
+        lines += [line, *reason]
+    if len(shown) < len(objects):
+        well = sum(o["ready"] for o in objects) - sum(o["ready"] for o, _ in shown)
+        lines.append(f"... and {len(objects) - len(shown)} more, {well} of them Ready")
+    return lines
+
+
+def _reason(obj: Object, width: int | None) -> list[str]:
+    if not obj["message"]:
+        return []
+    text = " ".join(str(obj["message"]).split())
+    return textwrap.wrap(
+        text, (width or 10_000) - 6, max_lines=3, placeholder=" …", initial_indent="    ", subsequent_indent="    "
+    )
 
 
 def _head(state: State, server: Object) -> str:

@@ -15,7 +15,7 @@ from ..errors import INTERRUPTED, TIMED_OUT, CommandError
 from ..follow import Key, Object, Picture, title
 from ..manifests import Document, load
 from ..options import files_option, namespace_option, output_option, plugin_option, timeout_option
-from ..output import duration, plural, show
+from ..output import duration, plural, screen_width, show
 from ..reasons import explain, render
 from ..state import State
 from .kubeconfig import export_line
@@ -81,7 +81,7 @@ def _give_up(api: Api, picture: Picture, timeout: float, once: bool) -> None:
     for key in sorted(waiting, key=lambda k: k[0] == "Cluster"):
         obj = picture.wanted[key]
         if obj is not None and title(key) not in told and f"{key[0]} {key[2]}" not in told:
-            told += render(explain(api, obj)) + "\n"
+            told += render(explain(api, obj), screen_width()) + "\n"
     click.echo(told, err=True)
     goes_on = "run it again to go on" if once else "the server goes on trying; kubeup status shows how far it is"
     raise CommandError(f"not Ready after {duration(timeout)}: {', '.join(map(title, waiting))}", goes_on, TIMED_OUT)
@@ -124,8 +124,9 @@ def _summary(state: State, picture: Picture, price: float, once: bool) -> None:
         kinds[kind] = kinds.get(kind, 0) + 1
     made = ", ".join(plural(n, _words(kind)) for kind, n in kinds.items())
     machines = f"; {plural(len(picture.machines), 'machine')}" if picture.machines else ""
-    cost = f", {price:.2f} per hour as the provider lists them" if price else ""
-    click.echo(f"\nReady: {made}{machines}{cost}")
+    click.echo(f"\nReady: {made}{machines}")
+    if price:
+        click.echo(f"The machines cost {price:.2f} per hour, as their provider lists them.")
     if state.context:
         return
     click.echo(f"\n{export_line(state)}")
@@ -137,9 +138,8 @@ def _summary(state: State, picture: Picture, price: float, once: bool) -> None:
     if once:
         click.echo("\nNo server is left behind (--once): nobody heals this until the next `kubeup up`.")
         return
-    click.echo(
-        f"\nA server (pid {daemon.running(state)}) goes on healing this; kubeup stop ends it, kubeup down removes it all."
-    )
+    click.echo(f"\nA server (pid {daemon.running(state)}) goes on healing this.")
+    click.echo("kubeup stop ends it, kubeup down takes everything away.")
 
 
 def _words(kind: str) -> str:

@@ -9,7 +9,7 @@ from ..connect import existing
 from ..errors import REFUSED, CommandError
 from ..follow import Object
 from ..options import namespace_option, output_option
-from ..output import show
+from ..output import screen_width, show
 from ..reasons import explain, render
 from ..state import State
 
@@ -28,7 +28,7 @@ def command(state: State, name: str, namespace: str, output: str | None) -> None
     if output:
         show([r.to_dict() for r in reasons], output)
     else:
-        click.echo("\n".join(render(r) for r in reasons))
+        click.echo("\n".join(render(r, screen_width()) for r in reasons))
 
 
 def find(api: Api, name: str, namespace: str) -> list[Object]:
