@@ -244,11 +244,12 @@ class NodePoolController(Controller):
         if status == pool.status:
             return Result()
         now = self.env.clock.awake()
-        if _news(status, pool.status) or now - memory.written >= PACE:
+        left = memory.written + PACE - now
+        if _news(status, pool.status) or left <= 0:
             memory.written = now
             self.env.client.update_status(pool.model_copy(update={"status": status}))
             return Result()
-        return Result(after=memory.written + PACE - now)
+        return Result(after=left)
 
     def _conditions(self, pool: NodePool, status: NodePoolStatus, verdicts: list[Verdict], steps: Plan) -> None:
         replicas = pool.spec.replicas
