@@ -308,8 +308,9 @@ class ProviderController(Controller):
             return after
         only_counts = status.model_copy(update={"machines": current.status.machines}) == current.status
         now = self.env.clock.awake()
-        if only_counts and now - memory.counted < COUNT:
-            return Result(after=memory.counted + COUNT - now)
+        left = memory.counted + COUNT - now
+        if only_counts and left > 0:
+            return Result(after=left)
         memory.counted = now
         self.env.client.update_status(current.model_copy(update={"status": status}))
         return after
