@@ -21,7 +21,8 @@ CASES = {
     "a cluster that does not exist": (CLUSTER.replace("demo", "demos") + "---\n" + POOL, "11", 'did you mean "demos"?'),
     "a provider that does not exist": (CLUSTER.replace("yard", "yrad"), "5", 'did you mean "yard"?'),
     "a pool that does not exist": (
-        CLUSTER + "---\n" + HEAD + "kind: Volume\nmetadata: {name: v}\nspec: {cluster: demo, size: 1Gi, attach: {pool: wbe, slot: 0}}\n",
+        CLUSTER + "---\n" + HEAD
+        + "kind: Volume\nmetadata: {name: v}\nspec: {cluster: demo, size: 1Gi, attach: {pool: wbe, slot: 0}}\n",
         "10", "spec.attach.pool names the NodePool 'wbe'",
     ),
     "a machine that does not exist": (

@@ -17,6 +17,7 @@ import yaml
 from .errors import BadInput, CommandError
 
 MAX_BYTES = 8 * 2**20
+REDIRECTS = 5
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -183,18 +184,31 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _fetch(url: str) -> bytes:
+    """Over https only, also where it is led to. Whom to trust and proxies come from the environment (SSL_CERT_FILE)."""
     import httpx
 
     try:
-        with httpx.stream("GET", url, timeout=30, follow_redirects=True) as answer:
-            if answer.url.scheme != "https":
-                raise BadInput([f"{url}: led to {answer.url}, which is not https"])
-            answer.raise_for_status()
-            data = b""
-            for chunk in answer.iter_bytes():
-                data += chunk
-                if len(data) > MAX_BYTES:
-                    break
-            return data
-    except httpx.HTTPError as error:
+        with httpx.Client(timeout=30) as client:
+            request = client.build_request("GET", url)
+            for _ in range(REDIRECTS):
+                if request.url.scheme != "https":
+                    raise BadInput([f"{url}: led to {request.url}, which is not https"])
+                answer = client.send(request, stream=True)
+                try:
+                    if answer.next_request is None:
+                        return _body(answer.raise_for_status().iter_bytes())
+                    request = answer.next_request
+                finally:
+                    answer.close()
+        raise BadInput([f"{url}: led on more than {REDIRECTS} times"])
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise CommandError(f"{url}: {error}", "check the address, or download the file and give its path") from error
+
+
+def _body(chunks: Iterable[bytes]) -> bytes:
+    data = b""
+    for chunk in chunks:
+        data += chunk
+        if len(data) > MAX_BYTES:
+            break
+    return data
