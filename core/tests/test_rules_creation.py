@@ -244,7 +244,7 @@ def test_a_crash_at_any_write_or_request_leaks_duplicates_and_loses_nothing(quic
         _up_and_down(h)
         points = len(passed)
     assert points > 50
-    for number in range(1 + 3 * offset, points, 16):
+    for number in range(1 + 5 * offset, points, 20):
         with Harness(quick / str(number), cloud=settings) as h:
             struck = _strike_at(h, number)
             try:

@@ -73,6 +73,16 @@ def test_the_earlier_of_two_times_counts() -> None:
     assert queue.poll() is None
 
 
+def test_a_wait_of_a_rounding_error_still_lets_time_pass() -> None:
+    clock = FakeClock()
+    clock.advance(100_000)
+    queue = Queue(clock)
+    queue.add(A, 1e-12)
+    assert queue.poll() is None
+    clock.advance(0.01)
+    assert queue.poll() == A
+
+
 def test_failures_are_repeated_later_and_later_and_success_starts_anew() -> None:
     queue = Queue(FakeClock())
     waits = [queue.retry(A) for _ in range(12)]

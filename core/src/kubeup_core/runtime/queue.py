@@ -20,6 +20,7 @@ Item = tuple[str, Key]
 SHORTEST = 0.001
 FIRST_RETRY = 0.1
 LONGEST_RETRY = 120.0
+SHORTEST = 0.001
 
 
 class Queue:
