@@ -84,7 +84,8 @@ def ready(obj: Object) -> bool:
 def message(obj: Object) -> str:
     """Why it is not Ready, in the controllers' words."""
     found = condition(obj, "Ready")
-    return str(found.get("message") or found.get("reason") or "is waiting for its turn")
+    unsaid = "is not launched yet" if obj["kind"] == "Machine" else "is waiting for its turn"
+    return str(found.get("message") or found.get("reason") or unsaid)
 
 
 def leaving(obj: Object) -> str:

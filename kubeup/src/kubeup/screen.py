@@ -161,7 +161,7 @@ class Lines:
     def _say(self, picture: Picture, passed: float, *, last: bool) -> None:
         for name, done, text in self._news(picture):
             early = passed - self._when.get(name, -AGAIN) < AGAIN
-            if self._said.get(name) == text or (early and not done and not last):
+            if not text or self._said.get(name) == text or (early and not done and not last):
                 continue
             self._said[name], self._when[name] = text, passed
             click.echo(f"{name}: {text}")

@@ -70,7 +70,7 @@ def _until_ready(api: Api, documents: list[Document], timeout: float, once: bool
 def _tell(key: Key, obj: Object | None) -> tuple[bool, str]:
     if obj is None:
         return False, "is gone"
-    return (True, "Ready") if follow.ready(obj) else (False, follow.message(obj))
+    return (True, "Ready") if follow.ready(obj) else (False, str(follow.condition(obj, "Ready").get("message") or ""))
 
 
 def _give_up(api: Api, picture: Picture, timeout: float, once: bool) -> None:
