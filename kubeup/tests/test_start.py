@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ def run(*args: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, "-m", "kubeup", *args], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("args", ["['--help']", "['version']", "['completion', 'bash']"])
+@pytest.mark.parametrize("args", ["['--help']", "['version']", "['completion', 'bash']", "['--state', '/nowhere', 'status']"])
 def test_starting_imports_nothing_heavy(args: str) -> None:
     code = f"""
 import sys
@@ -24,6 +25,21 @@ except SystemExit as done:
 print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_asking_a_server_imports_no_models_either(home: Any) -> None:
+    code = f"""
+import sys
+from kubeup.main import main
+try:
+    main(["--state", {str(home.state)!r}, "get", "providers"])
+except SystemExit as done:
+    assert not done.code, done.code
+print([m for m in {(*HEAVY, "kubeup_core", "yaml", "importlib.metadata")!r} if m in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "yard" in done.stdout
     assert done.stderr.strip() == "[]"
 
 

@@ -118,6 +118,7 @@ def test_a_backup_starts_paused_and_goes_on_when_a_person_says_so(kubeup: Any, u
     copy.replace(kubeup.state / "kubeup.db")
     kubeup("restart")
     assert "PAUSED" in kubeup("status")
+    assert "set spec.paused to false" in kubeup("up", "-f", QUICKSTART, code=6)
     kubeup.kubectl("patch", "installation", "kubeup", "--type=merge", "-p", '{"spec":{"paused":false}}')
     kubeup("up", "-f", QUICKSTART)
     assert {m["metadata"]["uid"] for m in kubeup.machines()} == uids

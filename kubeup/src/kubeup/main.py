@@ -9,11 +9,14 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 import click
 
 from .errors import FAILED, INTERRUPTED, CommandError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 COMMANDS = {
     "up": "Bring what files declare to Ready, and leave a server that keeps it so",
@@ -68,6 +71,8 @@ class _Commands(click.Group):
 
 
 def _added() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
     return {point.name: point for point in entry_points(group="kubeup.commands")}
 
 

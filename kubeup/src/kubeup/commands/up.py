@@ -11,7 +11,7 @@ from ..api import Api
 from ..applying import apply
 from ..checks import check
 from ..connect import server
-from ..errors import INTERRUPTED, TIMED_OUT, CommandError
+from ..errors import INTERRUPTED, REFUSED, TIMED_OUT, CommandError
 from ..follow import Key, Object, Picture, title
 from ..manifests import Document, load
 from ..options import files_option, namespace_option, output_option, plugin_option, timeout_option
@@ -19,6 +19,7 @@ from ..output import duration, plural, screen_width, show
 from ..reasons import explain, render
 from ..state import State
 from .kubeconfig import export_line
+from .status import UNPAUSE
 
 
 @click.command("up")
@@ -46,6 +47,7 @@ def command(
     say = (lambda _: None) if output else click.echo
     try:
         with server(state, once=once, plugins=plugins, say=say) as api:
+            _refuse_paused(api)
             apply(api, documents, say)
             picture = _until_ready(api, documents, timeout, once, quiet=output is not None)
             objects = _price(api, picture) if not output else 0.0
@@ -55,6 +57,13 @@ def command(
         show(_facts(state, picture), output)
     else:
         _summary(state, picture, objects, once)
+
+
+def _refuse_paused(api: Api) -> None:
+    """Waiting for Ready would be in vain. `kubeup apply` declares all the same."""
+    installation = api.find("Installation", "kubeup") or {}
+    if (installation.get("spec") or {}).get("paused"):
+        raise CommandError(follow.message(installation), UNPAUSE, REFUSED)
 
 
 def _until_ready(api: Api, documents: list[Document], timeout: float, once: bool, quiet: bool) -> Picture:
