@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kubeup.api import Api, kind_named, login
+from kubeup.api import Api, way
 from kubeup.state import State
 
 from kubeup import daemon
@@ -30,8 +30,8 @@ def server() -> Iterator[tuple[State, Api]]:
     with tempfile.TemporaryDirectory(prefix="kubeup-bench-") as folder:
         os.environ["KUBEUP_SIM_FILE"] = f"{folder}/sim.db"
         state = State(Path(folder) / "state")
-        daemon.start(state)
-        api = Api(login(state))
+        daemon.ensure(state)
+        api = Api(way(state))
         try:
             yield state, api
         finally:
@@ -40,9 +40,9 @@ def server() -> Iterator[tuple[State, Api]]:
 
 
 def load(state: State, *args: object) -> dict[str, float]:
-    to = login(state)
+    to = way(state)
     ca = state.path / "ca.crt"
-    command = [sys.executable, str(LOAD), str(args[0]), to.server, to.token, str(ca), *map(str, args[1:])]
+    command = [sys.executable, str(LOAD), str(args[0]), to.url, to.token, str(ca), *map(str, args[1:])]
     result: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return result
 
@@ -66,7 +66,7 @@ def store() -> Iterator[Line]:
             "durable creates, 64 clients",
             f"{many['per_second']:8.0f} /s   ({many['per_second'] / one['per_second']:.1f} times one client)",
         )
-        times = [_timed(lambda: api.list(kind_named("Secret"), "default"))[0] for _ in range(5)]
+        times = [_timed(lambda: api.list("Secret", "default"))[0] for _ in range(5)]
         yield "list of 5,000 (with the client's parsing)", f"{statistics.median(times) * 1000:8.0f} ms"
         first = _timed(lambda: api.request("GET", "/api/v1/namespaces/default/secrets", params={"limit": "1"}))[0]
         yield "list of one page of one", f"{first * 1000:8.1f} ms"
@@ -115,15 +115,15 @@ def machines(count: int = 1_000) -> Iterator[Line]:
         seconds = time.perf_counter() - began
         yield f"{count} machines to Ready", f"{seconds:8.1f} s    ({count / seconds:.0f} /s)"
         _quiet(api)
-        events = len(api.list(kind_named("Event")))
+        events = len(api.list("Event"))
         yield "store writes per machine, all but events", f"{(_version(api) - at - events) / count:8.2f}"
         at, before = _version(api), rss(state)
         time.sleep(20)
         yield "writes in 20 s of re-checks that find nothing", f"{_version(api) - at:8d}"
         yield f"memory of the server with {count} machines", f"{before / 2**20:8.0f} MiB"
         began = time.perf_counter()
-        api.delete(kind_named("Cluster"), "bench", "default")
-        _until(lambda: not api.list(kind_named("Cluster"), "default"))
+        api.delete("Cluster", "bench", "default")
+        _until(lambda: not api.list("Cluster", "default"))
         yield f"{count} machines to nothing, with proof", f"{time.perf_counter() - began:8.1f} s"
 
 
@@ -151,12 +151,12 @@ def _until(holds: Callable[[], bool], seconds: float = 120) -> None:
 
 
 def _ready(api: Api) -> int:
-    pool = api.get(kind_named("NodePool"), "pool", "default")
+    pool = api.get("NodePool", "pool", "default")
     return int((pool.get("status") or {}).get("ready") or 0)
 
 
 def _condition(api: Api, kind: str, name: str) -> bool:
-    conditions = (api.get(kind_named(kind), name, "default").get("status") or {}).get("conditions") or ()
+    conditions = (api.get(kind, name, "default").get("status") or {}).get("conditions") or ()
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
