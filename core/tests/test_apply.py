@@ -114,6 +114,13 @@ def test_apply_says_whether_it_created(api: Any) -> None:
     assert [line.code for line in api.audit[-2:]] == [201, 200]
 
 
+def test_an_unchanged_apply_of_a_list_whose_items_have_defaults_writes_nothing(api: Any) -> None:
+    wanted = config(api, "LoadBalancer", cluster="demo", listeners=[{"port": 80}])
+    made = api.apply(wanted, "m1")
+    api.clock.advance(60)
+    assert api.apply(wanted, "m1") == made
+
+
 def test_an_unchanged_apply_writes_nothing(api: Any) -> None:
     body = config(api, cluster="demo", replicas=2, machine={"memory": "8Gi"})
     made = api.apply(body, "m1")

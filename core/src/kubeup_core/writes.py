@@ -163,8 +163,16 @@ def applied(kind: Kind, old: dict[str, Any] | None, config: dict[str, Any], who:
             metadata["namespace"] = namespace
         body = {**merged, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
         nxt = created(kind, body, namespace, who, entries) if old is None else replaced(kind, old, body, who, others, entries)
+    if old is not None and nxt.changed and not nxt.gone and _without_times(nxt.obj) == _without_times(old):
+        nxt.changed = False  # once defaults were filled in, nothing had changed but the time of the entry
     nxt.unknown = unknown
     return nxt
+
+
+def _without_times(obj: Mapping[str, Any]) -> dict[str, Any]:
+    entries = [{key: value for key, value in e.items() if key != "time"} for e in obj["metadata"].get("managedFields") or ()]
+    entries.sort(key=lambda e: (e["manager"], e["operation"], e.get("subresource", "")))
+    return {**obj, "metadata": {**obj["metadata"], "managedFields": entries}}
 
 
 def marked(kind: Kind, old: dict[str, Any], propagation: str | None, now: str) -> Next:

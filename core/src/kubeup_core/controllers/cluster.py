@@ -124,7 +124,7 @@ class ClusterController(Controller):
             reasons = [f"Provider {name}: {t.message}" for name, t in sorted((troubles | progress.troubles).items())]
             found = Trouble(
                 reason="Deleting",
-                message="; ".join([f"waits until {' and '.join(left)} are gone", *reasons]),
+                message="; ".join([f"waits for the end of {' and '.join(left)}", *reasons]),
                 after=progress.after,
                 stalled=any(t.stalled for t in troubles.values()),
             )
