@@ -67,7 +67,7 @@ class StateDir:
         except OSError as error:
             raise StateDirError(f"{path} cannot be the state directory: {error.strerror}; choose another --state") from error
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(lock)
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()} {born(os.getpid())}".encode(), 0)
         except BlockingIOError:
@@ -123,6 +123,17 @@ def _address(path: Path, pid: int) -> str:
     if pid == 0 or facts.get("pid") != pid:
         return ""
     return str(facts.get("url") or (f"127.0.0.1:{facts['port']}" if facts.get("port") else ""))
+
+
+def _take(lock: int) -> None:
+    """Raises BlockingIOError when a living process holds it. One that was just killed lets go within moments: that is waited for."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(lock, 64, 0).decode(errors="replace").split()
+        if len(owner) != 2 or not owner[0].isdigit() or born(int(owner[0])) == owner[1]:
+            raise
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def write_private(file: Path, text: str) -> None:

@@ -118,6 +118,7 @@ def _start(state: State, plugins: tuple[str, ...]) -> int:
     for plugin in plugins:
         command += ["--plugin", plugin]
     at = state.log.stat().st_size if state.log.exists() else 0
+    before = (state.server() or {}).get("born")  # one that was just killed may look alive for a moment
     fd = os.open(state.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         process = subprocess.Popen(
@@ -129,7 +130,7 @@ def _start(state: State, plugins: tuple[str, ...]) -> int:
     while time.monotonic() < deadline:
         ended = process.poll() is not None
         pid = running(state)  # after poll: somebody who typed `kubeup serve` may have been quicker
-        if pid is not None:
+        if pid is not None and (state.server() or {}).get("born") != before:
             process.returncode = 0  # it outlives us on purpose: no warning about a child that was not waited for
             return pid
         if ended:
