@@ -1,7 +1,12 @@
-"""`kubeup kubeconfig`: where it is, as an export line; `--merge` puts its context into yours, with kubectl's own lock."""
+"""`kubeup kubeconfig [CLUSTER]`: where it is, as an export line; `--merge` puts its context into yours, with kubectl's own lock.
+
+Without a name it is kubeup's own API (context `kubeup`); with one it is the API of that Kubernetes cluster (context `kubeup-NAME`),
+written anew from the cluster's Secret each time, because its certificate is renewed. Both lie in the state directory.
+"""
 
 from __future__ import annotations
 
+import base64
 import os
 import shlex
 import tempfile
@@ -13,7 +18,10 @@ from typing import Any
 import click
 import yaml
 
+from ..api import Api
+from ..connect import existing
 from ..errors import BAD_INPUT, NO_SERVER, REFUSED, CommandError
+from ..options import namespace_option
 from ..state import State
 
 CONTEXT = "kubeup"
@@ -22,29 +30,78 @@ OWNER = "kubeup.dev/state"
 
 
 @click.command("kubeconfig")
-@click.option("--merge", is_flag=True, help="Put the context `kubeup` into your kubeconfig; keeps a backup.")
+@click.argument("cluster", required=False)
+@namespace_option
+@click.option("--merge", is_flag=True, help="Put the context into your kubeconfig; keeps a backup.")
 @click.option("--use", is_flag=True, help="With --merge: make it the current context.")
-@click.option("--print", "content", is_flag=True, help="Print the kubeconfig itself; it holds a token.")
+@click.option("--print", "content", is_flag=True, help="Print the kubeconfig itself; it holds a token or a key.")
 @click.pass_obj
-def command(state: State, merge: bool, use: bool, content: bool) -> None:
-    """Where the kubeconfig is, as an `export KUBECONFIG=` line; or merge it into yours."""
+def command(state: State, cluster: str | None, namespace: str, merge: bool, use: bool, content: bool) -> None:
+    """Where a kubeconfig is, as an `export KUBECONFIG=` line; or merge it into yours.
+
+    Without CLUSTER it is the one for kubeup itself, with it the one of that Kubernetes cluster.
+    """
     state.local("kubeconfig")
-    if not state.kubeconfig.exists():
-        raise CommandError(f"no server has run on {state.path} yet", "kubeup up -f FILE starts one", NO_SERVER)
     if use and not merge:
         raise click.UsageError("--use goes with --merge")
-    if content:
-        click.echo(state.kubeconfig.read_text(), nl=False)
-    elif merge:
-        file = target()
-        backup = merge_into(file, yaml.safe_load(state.kubeconfig.read_text()), str(state.path), use)
-        click.echo(f"context {CONTEXT} is in {file}" + (f" (before: {backup})" if backup else ""))
+    if cluster is None:
+        file, context = state.kubeconfig, CONTEXT
+        if not file.exists():
+            raise CommandError(f"no server has run on {state.path} yet", "kubeup up -f FILE starts one", NO_SERVER)
     else:
-        click.echo(export_line(state))
+        with existing(state) as api:
+            file, context = workload(state, api, cluster, namespace), context_of(cluster, namespace)
+    if content:
+        click.echo(file.read_text(), nl=False)
+    elif merge:
+        mine = target()
+        backup = merge_into(mine, yaml.safe_load(file.read_text()), str(state.path), use)
+        click.echo(f"context {context} is in {mine}" + (f" (before: {backup})" if backup else ""))
+    else:
+        click.echo(export_line(file))
 
 
-def export_line(state: State) -> str:
-    return f"export KUBECONFIG={shlex.quote(str(state.kubeconfig))}"
+def export_line(file: Path) -> str:
+    return f"export KUBECONFIG={shlex.quote(str(file))}"
+
+
+def context_of(cluster: str, namespace: str) -> str:
+    return "-".join([CONTEXT, *([namespace] if namespace != "default" else []), cluster])
+
+
+def workload(state: State, api: Api, cluster: str, namespace: str) -> Path:
+    """Write the kubeconfig of a Kubernetes cluster into the state directory. Raises when there is none, with what to wait for."""
+    found = api.find("Cluster", cluster, namespace)
+    if found is None:
+        names = ", ".join(sorted(c["metadata"]["name"] for c in api.list("Cluster", namespace))) or "none"
+        raise CommandError(f"there is no Cluster {cluster!r} in namespace {namespace}; there is {names}", "", BAD_INPUT)
+    if not found["spec"].get("kubernetes"):
+        raise CommandError(
+            f"Cluster {cluster} has plain machines and no Kubernetes, so it has no kubeconfig of its own",
+            "kubeup kubeconfig, without a name, is the one for kubeup itself",
+            BAD_INPUT,
+        )
+    secret = api.find("Secret", str((found.get("status") or {}).get("kubeconfigSecret") or f"{cluster}-kubeconfig"), namespace)
+    value = ((secret or {}).get("data") or {}).get("value")
+    if not value:
+        raise CommandError(
+            f"Cluster {cluster} has no kubeconfig yet: its endpoint is not known", f"kubeup why cluster/{cluster}", REFUSED
+        )
+    file = state.path / context_of(cluster, namespace).replace(CONTEXT, "kubeconfig", 1)
+    _write(
+        file, yaml.safe_dump(_named(yaml.safe_load(base64.b64decode(value)), context_of(cluster, namespace)), sort_keys=False)
+    )
+    return file
+
+
+def _named(config: dict[str, Any], context: str) -> dict[str, Any]:
+    """One cluster, user and context, all by our name, whatever they are called in the Secret."""
+    entries = {
+        plural: [{"name": context, singular: config[plural][0][singular]}]
+        for plural, singular in (("clusters", "cluster"), ("users", "user"))
+    }
+    link = [{"name": context, "context": {"cluster": context, "user": context}}]
+    return {"apiVersion": "v1", "kind": "Config", **entries, "contexts": link, "current-context": context}
 
 
 def target() -> Path:
@@ -70,7 +127,7 @@ def merge_into(file: Path, ours: dict[str, Any], owner: str, use: bool) -> Path 
         config.setdefault("apiVersion", "v1")
         config.setdefault("kind", "Config")
         if use:
-            config["current-context"] = CONTEXT
+            config["current-context"] = ours["contexts"][0]["name"]
         config.setdefault("current-context", "")
         new = yaml.safe_dump(config, sort_keys=False)
         if new == text:

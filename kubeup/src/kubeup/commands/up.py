@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,7 +20,7 @@ from ..options import files_option, namespace_option, output_option, plugin_opti
 from ..output import duration, plural, screen_width, show
 from ..reasons import explain, render
 from ..state import State
-from .kubeconfig import export_line
+from .kubeconfig import export_line, workload
 from .status import UNPAUSE
 
 
@@ -50,13 +52,23 @@ def command(
             _refuse_paused(api)
             apply(api, documents, say)
             picture = _until_ready(api, documents, timeout, once, quiet=output is not None)
-            objects = _price(api, picture) if not output else 0.0
+            price = _price(api, picture) if not output else 0.0
+            clusters = _kubeconfigs(state, api, picture)
     except KeyboardInterrupt:
         raise _interrupted(state, once) from None
     if output:
-        show(_facts(state, picture), output)
+        show(_facts(state, picture, clusters), output)
     else:
-        _summary(state, picture, objects, once)
+        _summary(state, picture, price, clusters, once)
+
+
+def _kubeconfigs(state: State, api: Api, picture: Picture) -> dict[str, Path]:
+    """Of the Kubernetes clusters among what is Ready now: name -> file."""
+    if state.context:
+        return {}
+    found = [obj for (kind, _, _), obj in picture.there() if kind == "Cluster" and (obj.get("spec") or {}).get("kubernetes")]
+    metas = [obj["metadata"] for obj in found]
+    return {meta["name"]: workload(state, api, meta["name"], meta["namespace"]) for meta in metas}
 
 
 def _refuse_paused(api: Api) -> None:
@@ -110,10 +122,11 @@ def _interrupted(state: State, once: bool) -> CommandError:
     )
 
 
-def _facts(state: State, picture: Picture) -> dict[str, Any]:
+def _facts(state: State, picture: Picture, clusters: dict[str, Path]) -> dict[str, Any]:
     return {
         "ready": True,
         "kubeconfig": None if state.context else str(state.kubeconfig),
+        "clusters": {name: {"kubeconfig": str(file)} for name, file in clusters.items()},
         "machines": {"total": len(picture.machines), "ready": sum(m.ready for m in picture.machines)},
         "objects": [o for o in picture.wanted.values() if o],
     }
@@ -127,7 +140,7 @@ def _price(api: Api, picture: Picture) -> float:
     return sum(float(((m.get("status") or {}).get("resolved") or {}).get("pricePerHour") or 0) for m in machines)
 
 
-def _summary(state: State, picture: Picture, price: float, once: bool) -> None:
+def _summary(state: State, picture: Picture, price: float, clusters: dict[str, Path], once: bool) -> None:
     kinds: dict[str, int] = {}
     for kind, _, _ in picture.wanted:
         kinds[kind] = kinds.get(kind, 0) + 1
@@ -138,11 +151,15 @@ def _summary(state: State, picture: Picture, price: float, once: bool) -> None:
         click.echo(f"The machines cost {price:.2f} per hour, as their provider lists them.")
     if state.context:
         return
-    click.echo(f"\n{export_line(state)}")
+    for name, file in clusters.items():
+        click.echo(f"\n{export_line(file)}      # Kubernetes: cluster {name}")
+    click.echo(("" if clusters else "\n") + export_line(state.kubeconfig) + ("      # kubeup itself" if clusters else ""))
     pool = next((name for kind, _, name in picture.wanted if kind == "NodePool"), None)
     click.echo("\nTry next:")
     click.echo("  kubeup status")
-    click.echo("  kubectl get machines -w          (or: kubeup get machines)")
+    for file in clusters.values():
+        click.echo(f"  kubectl --kubeconfig {shlex.quote(str(file))} get nodes")
+    click.echo("  kubeup get machines" if clusters else "  kubectl get machines -w          (or: kubeup get machines)")
     click.echo(f"  kubectl scale nodepool {pool} --replicas=5" if pool else "  kubectl get all")
     if once:
         click.echo("\nNo server is left behind (--once): nobody heals this until the next `kubeup up`.")
