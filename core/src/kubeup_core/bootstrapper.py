@@ -191,6 +191,10 @@ class Bootstrapper(Protocol):
         """What will never work: a version it does not know, a bundle that is not there or of another version. Empty: go on."""
         ...
 
+    def newest(self) -> str:
+        """The newest version it was made for: what `kubeup init` writes when nobody names one."""
+        ...
+
     def hops(self, have: str, want: str) -> Sequence[str]:
         """The versions to go through, `want` last; () when equal. Raises InvalidSpec for a downgrade or a hop that cannot be."""
         ...
