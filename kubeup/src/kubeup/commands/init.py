@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ metadata:
   name: {name}
 spec:
   provider: {ref}            # the one line that you swap: {others}
-  # protect: true            # the API itself then refuses to delete it
+{kubernetes}  # protect: true            # the API itself then refuses to delete it
+"""
+
+POOL = """\
 ---
 apiVersion: kubeup.dev/v1alpha1
 kind: NodePool
@@ -29,7 +33,7 @@ spec:
   cluster: {name}
   replicas: {replicas}                # kubectl scale nodepool {name}-pool --replicas=5 works too, and nothing scales it back
   machine:                   # nominal minimums; the provider picks the cheapest type that has them
-    cpu: 1
+    cpu: {cpu}
     memory: {memory}
   # repair:                  # machines that fail or vanish are replaced, unless too many of them do at once
   #   maxUnhealthy: 40%
@@ -38,6 +42,13 @@ spec:
   #   maxUnavailable: 0
   # overrides:               # what only one place knows; ignored where another is in use
   #   {type}: {{}}
+"""
+
+KUBERNETES = """\
+  kubernetes:
+    version: {version}       # change it to upgrade: control planes first, then the pools, gated on their health
+  controlPlane:
+    replicas: {control_planes}              # 1, 3 or 5
 """
 
 PROVIDER = """\
@@ -58,8 +69,20 @@ spec:
 @click.option("--name", default="demo", show_default=True, help="Name of the cluster.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write; refuses to overwrite.")
 @click.option("--replicas", default=3, show_default=True, type=click.IntRange(min=0), help="Machines in the pool.")
+@click.option(
+    "--kubernetes", metavar="VERSION", help="A Kubernetes cluster of this version (vX.Y.Z, or: newest), not plain machines."
+)
+@click.option("--control-planes", default="1", show_default=True, type=click.Choice(["1", "3", "5"]), help="With --kubernetes.")
 @plugin_option
-def command(provider: str, name: str, output: Path | None, replicas: int, plugins: tuple[str, ...]) -> None:
+def command(
+    provider: str,
+    name: str,
+    output: Path | None,
+    replicas: int,
+    kubernetes: str | None,
+    control_planes: str,
+    plugins: tuple[str, ...],
+) -> None:
     """Write a commented cluster.yaml for a provider, to standard output or to -o FILE."""
     from kubeup_core.objects import is_dns_label
 
@@ -67,7 +90,8 @@ def command(provider: str, name: str, output: Path | None, replicas: int, plugin
         raise CommandError(
             f"{name!r} cannot be a name", "use at most 40 of a-z, 0-9 and '-', starting with a letter", BAD_INPUT
         )
-    text = render(provider, name, replicas, str(output or "cluster.yaml"), plugins)
+    section = _kubernetes(kubernetes, control_planes, plugins) if kubernetes else ""
+    text = render(provider, name, replicas, str(output or "cluster.yaml"), plugins, section)
     if output is None:
         click.echo(text, nl=False)
         return
@@ -79,7 +103,21 @@ def command(provider: str, name: str, output: Path | None, replicas: int, plugin
     click.echo(f"wrote {output}; bring it up with: kubeup up -f {output}")
 
 
-def render(type_: str, name: str, replicas: int, file: str, plugins: tuple[str, ...] = ()) -> str:
+def _kubernetes(version: str, control_planes: str, plugins: tuple[str, ...]) -> str:
+    """The lines that make it a Kubernetes cluster."""
+    from kubeup_core.plugins import PluginError, discover
+
+    if version == "newest":
+        try:
+            version = discover(plugins).bootstrapper("kubeadm").build().newest()
+        except PluginError as error:
+            raise CommandError(error.message, error.remedy, BAD_INPUT) from error
+    if not re.fullmatch(r"v\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?", version):
+        raise CommandError(f"{version!r} is not a version", "write it in full, as in v1.34.1, or: newest", BAD_INPUT)
+    return KUBERNETES.format(version=version, control_planes=control_planes)
+
+
+def render(type_: str, name: str, replicas: int, file: str, plugins: tuple[str, ...] = (), kubernetes: str = "") -> str:
     """The text for one provider type. Raises when it is not installed, with the line that installs it."""
     from kubeup_core.plugins import PluginError, discover
 
@@ -90,12 +128,15 @@ def render(type_: str, name: str, replicas: int, file: str, plugins: tuple[str, 
         raise CommandError(error.message, error.remedy, BAD_INPUT) from error
     others = " | ".join(sorted(t for t in installed.providers if t != type_)) or "the name of any other Provider"
     needed = {field: info for field, info in chosen.config.model_fields.items() if info.is_required()}
-    return TEMPLATE.format(
+    alone = bool(kubernetes) and replicas == 0  # without a pool the control planes run workloads
+    return (TEMPLATE if alone else TEMPLATE + POOL).format(
         type=type_,
         name=name,
         file=file,
         replicas=replicas,
-        memory="256Mi" if type_ == "docker" else "1Gi",
+        cpu=2 if kubernetes else 1,
+        memory="2Gi" if kubernetes else "256Mi" if type_ == "docker" else "1Gi",
+        kubernetes=kubernetes,
         others=others,
         ref=f"my-{type_}" if needed else type_,
         provider=PROVIDER.format(type=type_, config=_config(needed)) if needed else "",
