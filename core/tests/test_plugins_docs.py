@@ -34,6 +34,10 @@ def test_the_registering_call_is_documented_with_its_exact_signature():
     assert signature(hookspecs.ProviderRegister.provider, "provider") in page("hooks.md")
 
 
+def test_the_registering_call_of_executors_is_documented_with_its_exact_signature():
+    assert signature(hookspecs.ExecutorRegister.executor, "executor") in page("hooks.md")
+
+
 def test_the_contract_version_is_the_current_one():
     assert f"KUBEUP_CONTRACT = {CONTRACT}\n" in page("hooks.md")
 

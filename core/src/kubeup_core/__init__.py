@@ -49,7 +49,7 @@ from .supplier import (
 )
 
 if TYPE_CHECKING:
-    from .hookspecs import ProviderRegister, hookimpl
+    from .hookspecs import ExecutorRegister, ProviderRegister, hookimpl
     from .plugin_config import SecretRef
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "Context",
     "Data",
     "Denied",
+    "ExecutorRegister",
     "Host",
     "Identity",
     "InvalidSpec",
@@ -103,7 +104,12 @@ __all__ = [
     "hookimpl",
 ]
 
-_LATER = {"ProviderRegister": "hookspecs", "SecretRef": "plugin_config", "hookimpl": "hookspecs"}
+_LATER = {
+    "ExecutorRegister": "hookspecs",
+    "ProviderRegister": "hookspecs",
+    "SecretRef": "plugin_config",
+    "hookimpl": "hookspecs",
+}
 
 
 def __getattr__(name: str) -> object:

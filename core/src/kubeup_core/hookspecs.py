@@ -1,4 +1,4 @@
-"""The pluggy hooks through which a package introduces itself to kubeup. So far there is one: providers.
+"""The pluggy hooks through which a package introduces itself to kubeup. There is one for each thing that can be added.
 
 A hook only introduces: it is called once, when `plugins.py` discovers the package, and registers things that the core looks up
 by name afterwards. No hook ever asks every plugin "is this yours?". A package offers its module under the entry-point group
@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 import pluggy
 from pydantic import BaseModel
 
+from .executor import Executor, Keys
 from .supplier import Context, Suppliers
 
 PROJECT = "kubeup"
@@ -31,6 +32,9 @@ Build: TypeAlias = Callable[[Any, Context], Suppliers]
 Called once per Provider object, and again when its config or a Secret it refers to changed; the old Suppliers are closed
 afterwards. Raises the errors of `errors.py`; may look at the place (to learn the identity and the capabilities), makes nothing.
 """
+
+BuildExecutor: TypeAlias = Callable[[Keys], Executor]
+"""build(keys) -> Executor. Called once per key pair; without I/O. Raises InvalidSpec for a key that cannot be read."""
 
 
 class ProviderRegister(Protocol):
@@ -52,3 +56,20 @@ class ProviderRegister(Protocol):
 @hookspec
 def kubeup_register_providers(register: ProviderRegister) -> None:
     """Register the types of provider that this package brings: call `register.provider(...)` once for each."""
+
+
+class ExecutorRegister(Protocol):
+    """What `kubeup_register_executors` is handed."""
+
+    def executor(self, *, kind: str, build: BuildExecutor) -> None:
+        """Offer a way to run things on machines.
+
+        kind   the `Access.kind` that it serves ("ssh"): a DNS label, one per installation
+        build  makes the executor for one key pair
+        """
+        ...
+
+
+@hookspec
+def kubeup_register_executors(register: ExecutorRegister) -> None:
+    """Register the executors that this package brings: call `register.executor(...)` once for each."""

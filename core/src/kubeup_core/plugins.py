@@ -12,21 +12,23 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType, ModuleType
+from typing import Protocol
 
 import pluggy
 
 from . import hookspecs
-from .hookspecs import PROJECT, Build, ModelClass
+from .hookspecs import PROJECT, Build, BuildExecutor, ModelClass
 from .plugin_config import model_faults, secret_refs
 from .provider_types import (
     LABEL,
     BadBuild,
     BrokenPlugin,
+    ExecutorType,
     InvalidConfig,
     NotInstalled,
     PluginError,
@@ -40,6 +42,7 @@ from .supplier import CONTRACT
 __all__ = [
     "BadBuild",
     "BrokenPlugin",
+    "ExecutorType",
     "InvalidConfig",
     "NotInstalled",
     "PluginError",
@@ -67,7 +70,11 @@ def discover(files: Iterable[str | os.PathLike[str]] = (), found: Iterable[Entry
     for file in files:
         path = Path(file)
         discovery.add(_Candidate(str(path), "", str(path)), path)
-    return Plugins(MappingProxyType(discovery.providers), tuple(discovery.broken))
+    return Plugins(
+        providers=MappingProxyType(discovery.providers),
+        broken=tuple(discovery.broken),
+        executors=MappingProxyType(discovery.executors),
+    )
 
 
 def load_file(path: str | os.PathLike[str]) -> ModuleType:
@@ -109,11 +116,12 @@ class _Discovery:
 
     def __init__(self) -> None:
         self.providers: dict[str, ProviderType] = {}
+        self.executors: dict[str, ExecutorType] = {}
         self.broken: list[BrokenPlugin] = []
 
     def add(self, candidate: _Candidate, origin: EntryPoint | Path) -> None:
         try:
-            self.providers.update(self._introduce(candidate, _load(candidate, origin)))
+            self._introduce(candidate, _load(candidate, origin))
         except _Fault as fault:
             c = candidate
             self.broken.append(
@@ -122,31 +130,43 @@ class _Discovery:
                 )
             )
 
-    def _introduce(self, candidate: _Candidate, module: object) -> dict[str, ProviderType]:
+    def _introduce(self, candidate: _Candidate, module: object) -> None:
         contract = _contract(module)
         manager = _manager(candidate, module)
-        register = _Register(candidate, contract)
+        providers, executors = _Providers(candidate, contract), _Executors(candidate)
         try:
-            manager.hook.kubeup_register_providers(register=register)
+            manager.hook.kubeup_register_providers(register=providers)
+            manager.hook.kubeup_register_executors(register=executors)
         except _Fault:
             raise
         except (Exception, SystemExit) as error:
             raise _Fault(f"registering failed: {_said(error)}", _blame(candidate)) from error
-        if not register.types:
+        if not (providers.types or executors.types):
             raise _Fault(
                 "it registers nothing", _unmarked(module) or "call register.provider(...) in kubeup_register_providers"
             )
-        for name in register.types:
-            if name in self.providers:
-                first = self.providers[name].source
-                raise _Fault(
-                    f"it registers {name}, which {first} has registered already",
-                    f"uninstall one of {first} and {candidate.distribution}",
-                )
-        return register.types
+        _refuse_twice(candidate, providers.types, self.providers)
+        _refuse_twice(candidate, executors.types, self.executors)
+        self.providers.update(providers.types)
+        self.executors.update(executors.types)
 
 
-class _Register:
+class _Sourced(Protocol):
+    @property
+    def source(self) -> str: ...
+
+
+def _refuse_twice(candidate: _Candidate, names: Iterable[str], known: Mapping[str, _Sourced]) -> None:
+    for name in names:
+        if name in known:
+            first = known[name].source
+            raise _Fault(
+                f"it registers {name}, which {first} has registered already",
+                f"uninstall one of {first} and {candidate.distribution}",
+            )
+
+
+class _Providers:
     """The ProviderRegister that a plugin is handed."""
 
     def __init__(self, candidate: _Candidate, contract: int) -> None:
@@ -174,6 +194,27 @@ class _Register:
             version=c.version,
             contract=self.contract,
         )
+
+
+class _Executors:
+    """The ExecutorRegister that a plugin is handed."""
+
+    def __init__(self, candidate: _Candidate) -> None:
+        self.candidate = candidate
+        self.types: dict[str, ExecutorType] = {}
+
+    def executor(self, *, kind: str, build: BuildExecutor) -> None:
+        blame = _blame(self.candidate)
+        if not LABEL.fullmatch(str(kind)):
+            raise _Fault(f"the kind {kind!r} is not a DNS label (a-z, 0-9 and -)", blame)
+        if kind in ("execute", "none"):
+            raise _Fault(f"executor {kind}: machines of that kind are not reached by an executor", blame)
+        if kind in self.types:
+            raise _Fault(f"it registers executor {kind} twice", blame)
+        if not callable(build):
+            raise _Fault(f"executor {kind}: build is not callable", blame)
+        c = self.candidate
+        self.types[kind] = ExecutorType(kind=kind, build=build, distribution=c.distribution, version=c.version)
 
 
 def _load(candidate: _Candidate, origin: EntryPoint | Path) -> object:

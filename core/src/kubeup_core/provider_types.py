@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
-from .hookspecs import PROJECT, Build, ModelClass
+from .hookspecs import PROJECT, Build, BuildExecutor, ModelClass
 from .plugin_config import validate
 from .supplier import Capabilities, Context, Problem, Suppliers
 from .trace import traced, tracing
@@ -100,12 +100,28 @@ class ProviderType:
         return traced(suppliers, self.type, tuple(context.secrets.values())) if tracing() else suppliers
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExecutorType:
+    """One registered way to run things on machines, and who brought it."""
+
+    kind: str
+    build: BuildExecutor
+    distribution: str
+    version: str
+
+    @property
+    def source(self) -> str:
+        """The distribution and its version, for messages."""
+        return f"{self.distribution} {self.version}".strip()
+
+
 @dataclass(frozen=True)
 class Plugins:
     """The registry: what is installed, and what is installed but off."""
 
     providers: Mapping[str, ProviderType] = field(default_factory=dict)
     broken: tuple[BrokenPlugin, ...] = ()
+    executors: Mapping[str, ExecutorType] = field(default_factory=dict)
 
     def find(self, type: str) -> ProviderType:
         """Raises SwitchedOff or NotInstalled."""
@@ -116,6 +132,18 @@ class Plugins:
                 raise SwitchedOff(f"the plugin for {type} ({_source(plugin)}) is off: {plugin.reason}", plugin.remedy)
         installed = ", ".join(sorted(self.providers)) or "none"
         raise NotInstalled(f"no provider type {type!r} is installed (installed: {installed})", self._remedy(type))
+
+    def executor(self, kind: str) -> ExecutorType:
+        """What runs things on machines whose Access is of this kind. Raises SwitchedOff or NotInstalled."""
+        if kind in self.executors:
+            return self.executors[kind]
+        name = f"{PROJECT}-{kind}-executor"
+        for plugin in self.broken:
+            if plugin.distribution == name:
+                raise SwitchedOff(f"the executor for {kind} ({_source(plugin)}) is off: {plugin.reason}", plugin.remedy)
+        raise NotInstalled(
+            f"machines are reached by {kind}, and no plugin for that is installed", f"install it: {install_line(name)}"
+        )
 
     def config(self, type: str, value: Mapping[str, object]) -> BaseModel:
         """`Provider.spec.config` as the plugin's model. Raises InvalidConfig with paths `spec.config...`, and what find raises."""

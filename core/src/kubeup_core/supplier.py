@@ -274,7 +274,12 @@ class Launch:
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """How a machine is reached. kind: ssh | execute | none; host_key is pinned, via is a jump host."""
+    """How a machine is reached. kind: ssh | execute | none. What is left empty, Provider.spec.access decides.
+
+    host_key      pinned: `type base64` as in a .pub file, several on lines of their own
+    via           a jump host, `user@host:port`; user and port as for the machine when left out
+    via_host_key  the jump host's pinned key
+    """
 
     kind: str = "none"
     address: str = ""
@@ -282,6 +287,7 @@ class Access:
     user: str = ""
     host_key: str = ""
     via: str = ""
+    via_host_key: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
