@@ -27,22 +27,30 @@ class Keys:
     known_hosts: tuple[str, ...] = ()
 
 
-class HostKeyChanged(Denied):
-    """The host presents another key than the pinned one: it was reinstalled, or another host answers in its place."""
+class HostKeyRefused(Denied):
+    """The host is not who it should be, or nobody knows who it should be. Nothing was sent to it, not the login either."""
+
+    @property
+    def decision(self) -> str:
+        return Denied.__name__
 
 
-class HostKeyUnknown(Denied):
-    """No key is pinned for the host, so nothing was sent to it: not the login either."""
+class HostKeyChanged(HostKeyRefused):
+    """It presents another key than the pinned one: it was reinstalled, or another host answers in its place."""
+
+
+class HostKeyUnknown(HostKeyRefused):
+    """No key is pinned for it."""
 
 
 class Executor(Protocol):
     """Thread-safe. Raises the errors of `errors.py`:
 
-    HostKeyChanged, HostKeyUnknown  the two refusals above
-    Denied     the login, or becoming root, is refused
-    NotReady   refused, no route, no answer: nothing was run, and it may be up in a moment
-    Unknown    lost after the command was sent: nobody can say how far it came
-    InvalidSpec  it will never work (a key that cannot be read, a jump host that cannot be parsed)
+    HostKeyRefused  see above
+    Denied          the login, or becoming root, is refused
+    NotReady        refused, no route, no answer: nothing was run, and it may be up in a moment
+    Unknown         lost after the command was sent: nobody can say how far it came
+    InvalidSpec     it will never work (a key that cannot be read, a jump host that cannot be parsed)
     """
 
     def execute(self, access: Access, script: str, stdin: bytes, timeout: float) -> Iterator[bytes | int]:

@@ -114,7 +114,9 @@ def addresses(state: MachineState) -> list[Address]:
 
 def access(state: MachineState) -> AccessStatus:
     a = state.access
-    return AccessStatus(kind=a.kind, address=a.address, port=a.port, user=a.user, host_key=a.host_key, via=a.via)
+    return AccessStatus(
+        kind=a.kind, address=a.address, port=a.port, user=a.user, host_key=a.host_key, via=a.via, via_host_key=a.via_host_key
+    )
 
 
 def resolved(launch: LaunchObject, state: MachineState | None) -> ResolvedMachine:

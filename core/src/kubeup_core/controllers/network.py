@@ -19,6 +19,7 @@ from ..runtime.places import Place
 from ..supplier import Mark, NetworkSpec, NetworkState, NetworkSupplier, Phase
 from .network_rules import providers_of, rules
 from .single import STEP, NotYet, Single
+from .ssh_keys import public_key
 from .troubles import Trouble, not_usable, trouble
 
 CREATING, READY, DELETING, FAILED = "Creating", "Ready", "Deleting", "Failed"
@@ -232,11 +233,12 @@ class Networks:
             name=cluster.name,
             cidr="" if cidr == "auto" else cidr,
             rules=rules(cluster, members.balancers, members.machines, ssh_port),
-            ssh_keys=_ssh_keys(cluster, members.pools),
+            ssh_keys=_ssh_keys(cluster, members.pools, public_key(self.env, cluster)),
             overrides=overrides,
         )
 
 
-def _ssh_keys(cluster: Cluster, pools: Iterable[NodePool]) -> tuple[str, ...]:
+def _ssh_keys(cluster: Cluster, pools: Iterable[NodePool], own: str) -> tuple[str, ...]:
+    """Those of people, and the cluster's own, for places where a key is a thing of the network."""
     templates = [cluster.spec.machine, cluster.spec.control_plane.machine, *(pool.spec.machine for pool in pools)]
-    return tuple(sorted({key for template in templates for key in template.ssh_keys or ()}))
+    return tuple(sorted({key for template in templates for key in template.ssh_keys or ()} | ({own} if own else set())))

@@ -50,6 +50,7 @@ class AccessStatus(Model):
     user: str = ""
     host_key: str = ""
     via: str = ""
+    via_host_key: str = ""
 
 
 class ResolvedMachine(Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field
@@ -32,7 +33,13 @@ class AccessSpec(Model):
     address: Literal["auto", "public", "private"] = Field(default="auto", description="Which address to use")
     user: str = Field(default="kubeup", description="Login name")
     port: int = Field(default=22, ge=1, le=65535, description="SSH port")
-    via: str | None = Field(default=None, description="Jump host, user@host:port")
+    via: str | None = Field(default=None, description="Jump host: user@host:port, or the name of a Machine")
+    via_host_key: str | None = Field(default=None, description="The jump host's public key, `type base64`, when via is a host")
+    host_keys: Literal["pinned", "firstUse"] = Field(
+        default="pinned",
+        description="What to do with a host key that neither the provider nor the console tells. pinned: refuse. "
+        "firstUse: believe the first one, and keep to it",
+    )
 
 
 class Limits(Model):
@@ -83,8 +90,28 @@ class Provider(Resource):
     status: ProviderStatus = Field(default_factory=ProviderStatus)
 
 
+_VIA = re.compile(r"([^@\s]+@)?(\[[0-9A-Fa-f:.%]+\]|[^@:\s\[\]]+)(:[0-9]{1,5})?")
+_PUBLIC_KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}( .*)?")
+
+
 def rules(new: Provider, old: Provider | None) -> list[Cause]:
-    credentials = new.spec.credentials
+    return [*_credentials(new.spec.credentials), *_access(new.spec.access)]
+
+
+def _access(access: AccessSpec) -> list[Cause]:
+    causes = []
+    if access.via is not None and not _VIA.fullmatch(access.via):
+        message = f"Invalid value: {access.via!r}: write user@host:port, [address]:port for IPv6, or the name of a Machine"
+        causes.append(Cause("FieldValueInvalid", message, "spec.access.via"))
+    if access.via_host_key is not None and not _PUBLIC_KEY.fullmatch(access.via_host_key):
+        message = (
+            "Invalid value: write it as in a .pub file (`ssh-ed25519 AAAA...`); ssh-keyscan HOST shows it, prove it before use"
+        )
+        causes.append(Cause("FieldValueInvalid", message, "spec.access.viaHostKey"))
+    return causes
+
+
+def _credentials(credentials: Credentials) -> list[Cause]:
     if credentials.source == "secret" and credentials.secret_ref is None:
         return [
             Cause("FieldValueRequired", "Required value: with source: secret, name the Secret", "spec.credentials.secretRef")

@@ -86,6 +86,13 @@ class Env:
         found: T = self._shared[cls]
         return found
 
+    def close_shared(self) -> None:
+        """The process ends: what holds connections or threads lets them go."""
+        for one in self._shared.values():
+            close = getattr(one, "close", None)
+            if close is not None:
+                close()
+
 
 class Controller:
     """Base of all. `kind`, where there is one, is always watched (key: the object's own); `watches` adds more.

@@ -111,6 +111,7 @@ class Manager:
         self.env.cache.close()
         if self._writers is not None:
             self._writers.shutdown(wait=False)
+        self.env.close_shared()
         for place in self.env.places.all():
             if place.built is not None:
                 try:
