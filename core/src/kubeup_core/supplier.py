@@ -190,6 +190,7 @@ class Capabilities:
     members_by: frozenset[str] = frozenset()  # balancer members by {"machine", "address"}
     hosts: int = 0  # machines that the core lends a balancer
     budgets: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # bucket -> (size, refill per second)
+    facts: Data = field(default_factory=dict)  # for people: what was found out about the place (cgroup version, kernel ...)
 
 
 # -- machines ------------------------------------------------------------------------------------------------------------

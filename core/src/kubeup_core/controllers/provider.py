@@ -451,7 +451,9 @@ def _capabilities(built: Suppliers) -> dict[str, Any]:
             value = sorted(value)
         if isinstance(value, float) and value == float("inf"):
             continue
-        found[key] = {k: list(v) for k, v in value.items()} if isinstance(value, dict) else value
+        if isinstance(value, dict):
+            value = {k: v if isinstance(v, str) else list(v) for k, v in value.items()}
+        found[key] = value
     found["networks"], found["loadBalancers"] = built.networks is not None, built.load_balancers is not None
     found["volumes"] = built.volumes is not None
     return found
