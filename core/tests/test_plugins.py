@@ -481,6 +481,7 @@ def test_the_public_surface_of_the_core_is_exactly_this():
         "Access",
         "BaseMachines",
         "Blocked",
+        "BootstrapperRegister",
         "CONTRACT",
         "Capabilities",
         "Context",

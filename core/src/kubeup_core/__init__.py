@@ -49,13 +49,14 @@ from .supplier import (
 )
 
 if TYPE_CHECKING:
-    from .hookspecs import ExecutorRegister, ProviderRegister, hookimpl
+    from .hookspecs import BootstrapperRegister, ExecutorRegister, ProviderRegister, hookimpl
     from .plugin_config import SecretRef
 
 __all__ = [
     "Access",
     "BaseMachines",
     "Blocked",
+    "BootstrapperRegister",
     "CONTRACT",
     "Capabilities",
     "Context",
@@ -105,6 +106,7 @@ __all__ = [
 ]
 
 _LATER = {
+    "BootstrapperRegister": "hookspecs",
     "ExecutorRegister": "hookspecs",
     "ProviderRegister": "hookspecs",
     "SecretRef": "plugin_config",

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 import pluggy
 from pydantic import BaseModel
 
+from .bootstrapper import Bootstrapper
 from .executor import Executor, Keys
 from .supplier import Context, Suppliers
 
@@ -35,6 +36,10 @@ afterwards. Raises the errors of `errors.py`; may look at the place (to learn th
 
 BuildExecutor: TypeAlias = Callable[[Keys], Executor]
 """build(keys) -> Executor. Called once per key pair; without I/O. Raises InvalidSpec for a key that cannot be read."""
+
+
+BuildBootstrapper: TypeAlias = Callable[[], Bootstrapper]
+"""build() -> Bootstrapper. Called once per process, at first use; without I/O, never raises."""
 
 
 class ProviderRegister(Protocol):
@@ -73,3 +78,21 @@ class ExecutorRegister(Protocol):
 @hookspec
 def kubeup_register_executors(register: ExecutorRegister) -> None:
     """Register the executors that this package brings: call `register.executor(...)` once for each."""
+
+
+class BootstrapperRegister(Protocol):
+    """What `kubeup_register_bootstrappers` is handed."""
+
+    def bootstrapper(self, *, name: str, config: ModelClass, build: BuildBootstrapper) -> None:
+        """Offer a way to turn machines into a Kubernetes cluster.
+
+        name    what people write in `Cluster.spec.kubernetes.bootstrapper`: a DNS label, one per installation
+        config  pydantic model of `Cluster.spec.kubernetes.config`; every field needs a default, it and those within `extra="forbid"`
+        build   makes the bootstrapper
+        """
+        ...
+
+
+@hookspec
+def kubeup_register_bootstrappers(register: BootstrapperRegister) -> None:
+    """Register the bootstrappers that this package brings: call `register.bootstrapper(...)` once for each."""

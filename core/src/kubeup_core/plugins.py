@@ -22,11 +22,12 @@ from typing import Protocol
 import pluggy
 
 from . import hookspecs
-from .hookspecs import PROJECT, Build, BuildExecutor, ModelClass
-from .plugin_config import model_faults, secret_refs
+from .hookspecs import PROJECT, Build, BuildBootstrapper, BuildExecutor, ModelClass
+from .plugin_config import model_faults, secret_refs, validate
 from .provider_types import (
     LABEL,
     BadBuild,
+    BootstrapperType,
     BrokenPlugin,
     ExecutorType,
     InvalidConfig,
@@ -41,6 +42,7 @@ from .supplier import CONTRACT
 
 __all__ = [
     "BadBuild",
+    "BootstrapperType",
     "BrokenPlugin",
     "ExecutorType",
     "InvalidConfig",
@@ -74,6 +76,7 @@ def discover(files: Iterable[str | os.PathLike[str]] = (), found: Iterable[Entry
         providers=MappingProxyType(discovery.providers),
         broken=tuple(discovery.broken),
         executors=MappingProxyType(discovery.executors),
+        bootstrappers=MappingProxyType(discovery.bootstrappers),
     )
 
 
@@ -117,6 +120,7 @@ class _Discovery:
     def __init__(self) -> None:
         self.providers: dict[str, ProviderType] = {}
         self.executors: dict[str, ExecutorType] = {}
+        self.bootstrappers: dict[str, BootstrapperType] = {}
         self.broken: list[BrokenPlugin] = []
 
     def add(self, candidate: _Candidate, origin: EntryPoint | Path) -> None:
@@ -133,22 +137,25 @@ class _Discovery:
     def _introduce(self, candidate: _Candidate, module: object) -> None:
         contract = _contract(module)
         manager = _manager(candidate, module)
-        providers, executors = _Providers(candidate, contract), _Executors(candidate)
+        providers, executors, bootstrappers = _Providers(candidate, contract), _Executors(candidate), _Bootstrappers(candidate)
         try:
             manager.hook.kubeup_register_providers(register=providers)
             manager.hook.kubeup_register_executors(register=executors)
+            manager.hook.kubeup_register_bootstrappers(register=bootstrappers)
         except _Fault:
             raise
         except (Exception, SystemExit) as error:
             raise _Fault(f"registering failed: {_said(error)}", _blame(candidate)) from error
-        if not (providers.types or executors.types):
+        if not (providers.types or executors.types or bootstrappers.types):
             raise _Fault(
                 "it registers nothing", _unmarked(module) or "call register.provider(...) in kubeup_register_providers"
             )
         _refuse_twice(candidate, providers.types, self.providers)
         _refuse_twice(candidate, executors.types, self.executors)
+        _refuse_twice(candidate, bootstrappers.types, self.bootstrappers)
         self.providers.update(providers.types)
         self.executors.update(executors.types)
+        self.bootstrappers.update(bootstrappers.types)
 
 
 class _Sourced(Protocol):
@@ -215,6 +222,31 @@ class _Executors:
             raise _Fault(f"executor {kind}: build is not callable", blame)
         c = self.candidate
         self.types[kind] = ExecutorType(kind=kind, build=build, distribution=c.distribution, version=c.version)
+
+
+class _Bootstrappers:
+    """The BootstrapperRegister that a plugin is handed."""
+
+    def __init__(self, candidate: _Candidate) -> None:
+        self.candidate = candidate
+        self.types: dict[str, BootstrapperType] = {}
+
+    def bootstrapper(self, *, name: str, config: ModelClass, build: BuildBootstrapper) -> None:
+        blame = _blame(self.candidate)
+        if not LABEL.fullmatch(str(name)):
+            raise _Fault(f"the bootstrapper {name!r} is not a DNS label (a-z, 0-9 and -)", blame)
+        if name in self.types:
+            raise _Fault(f"it registers bootstrapper {name} twice", blame)
+        faults = model_faults(config, "config")
+        if not faults and not isinstance(validate(config, {}, ""), config):
+            faults = ["a field of its config has no default"]
+        faults += [] if callable(build) else ["build is not callable"]
+        if faults:
+            raise _Fault(f"bootstrapper {name}: {'; '.join(faults)}", blame)
+        c = self.candidate
+        self.types[name] = BootstrapperType(
+            name=name, config=config, build=build, distribution=c.distribution, version=c.version
+        )
 
 
 def _load(candidate: _Candidate, origin: EntryPoint | Path) -> object:

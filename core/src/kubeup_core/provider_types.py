@@ -12,10 +12,12 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from pydantic import BaseModel
 
-from .hookspecs import PROJECT, Build, BuildExecutor, ModelClass
+from .bootstrapper import Bootstrapper
+from .hookspecs import PROJECT, Build, BuildBootstrapper, BuildExecutor, ModelClass
 from .plugin_config import validate
 from .supplier import Capabilities, Context, Problem, Suppliers
 from .trace import traced, tracing
@@ -27,6 +29,9 @@ _METHODS = {
     "load_balancers": ("ensure", "observe", "delete"),
     "volumes": ("ensure", "attach", "detach", "observe", "delete"),
 }
+
+
+_BOOTSTRAPPER_METHODS = ("check", "newest", "hops", "steps", "addons", "etcd_list", "etcd_members", "etcd_remove")
 
 
 class PluginError(Exception):
@@ -115,6 +120,35 @@ class ExecutorType:
         return f"{self.distribution} {self.version}".strip()
 
 
+@dataclass(frozen=True, kw_only=True)
+class BootstrapperType:
+    """One registered bootstrapper, and who brought it."""
+
+    name: str
+    config: ModelClass
+    build: BuildBootstrapper
+    distribution: str
+    version: str
+
+    @property
+    def source(self) -> str:
+        """The distribution and its version, for messages."""
+        return f"{self.distribution} {self.version}".strip()
+
+    @cached_property
+    def made(self) -> Bootstrapper:
+        """build()'s bootstrapper: one per process, it has no state. Raises BadBuild."""
+        made = self.build()
+        missing = [method for method in _BOOTSTRAPPER_METHODS if not callable(getattr(made, method, None))]
+        if missing:
+            raise BadBuild(
+                f"the plugin for bootstrapper {self.name} ({self.source}) returned what cannot be used: "
+                f"it lacks {', '.join(missing)}",
+                f"tell its author, or install another version of {self.distribution}",
+            )
+        return made
+
+
 @dataclass(frozen=True)
 class Plugins:
     """The registry: what is installed, and what is installed but off."""
@@ -122,6 +156,7 @@ class Plugins:
     providers: Mapping[str, ProviderType] = field(default_factory=dict)
     broken: tuple[BrokenPlugin, ...] = ()
     executors: Mapping[str, ExecutorType] = field(default_factory=dict)
+    bootstrappers: Mapping[str, BootstrapperType] = field(default_factory=dict)
 
     def find(self, type: str) -> ProviderType:
         """Raises SwitchedOff or NotInstalled."""
@@ -144,6 +179,26 @@ class Plugins:
         raise NotInstalled(
             f"machines are reached by {kind}, and no plugin for that is installed", f"install it: {install_line(name)}"
         )
+
+    def bootstrapper(self, name: str) -> BootstrapperType:
+        """Raises SwitchedOff or NotInstalled."""
+        if name in self.bootstrappers:
+            return self.bootstrappers[name]
+        for plugin in self.broken:
+            if name in (plugin.name, plugin.distribution.removeprefix(f"{PROJECT}-")):
+                raise SwitchedOff(f"the bootstrapper {name} ({_source(plugin)}) is off: {plugin.reason}", plugin.remedy)
+        installed = ", ".join(sorted(self.bootstrappers)) or "none"
+        remedy = (
+            f"install it: {install_line(f'{PROJECT}-{name}')}"
+            if LABEL.fullmatch(name)
+            else "write the name of an installed one"
+        )
+        raise NotInstalled(f"no bootstrapper {name!r} is installed (installed: {installed})", remedy)
+
+    def bootstrapper_config(self, name: str, value: Mapping[str, object]) -> BaseModel:
+        """`spec.kubernetes.config` as the bootstrapper's model. Raises InvalidConfig with paths `spec.kubernetes.config...`,
+        and what bootstrapper() raises."""
+        return _checked(self.bootstrapper(name).config, value, "spec.kubernetes.config")
 
     def config(self, type: str, value: Mapping[str, object]) -> BaseModel:
         """`Provider.spec.config` as the plugin's model. Raises InvalidConfig with paths `spec.config...`, and what find raises."""
