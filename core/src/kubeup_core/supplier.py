@@ -141,6 +141,10 @@ def _free(bucket: str, cost: float) -> None:
     """A budget without bounds."""
 
 
+def _no_hosts() -> Sequence[Host]:
+    return ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """What `build` is given besides the config.
@@ -153,6 +157,8 @@ class Context:
     zones         Provider.spec.zones, empty for all usable
     machine_types Provider.spec.machineTypes: globs, empty for the plugin's own list
     profile       Provider.spec.credentials.profile
+    hosts         where Capabilities.hosts > 0: the machines that are lent at this moment to balancers of this type, of the whole
+                  installation: what `observe` and `delete` look at. Asked anew each time
     """
 
     installation: str
@@ -162,6 +168,7 @@ class Context:
     zones: tuple[str, ...] = ()
     machine_types: tuple[str, ...] = ()
     profile: str = ""
+    hosts: Callable[[], Sequence[Host]] = field(default=_no_hosts, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -498,11 +505,18 @@ class LBMember:
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """A machine that the core lends to a balancer made out of machines. execute(script, stdin) -> (exit code, output)."""
+    """A machine that the core lends to a balancer made out of machines.
+
+    address  by which clients reach the balancer on it: external for a public one where the machine has such an address
+    execute  execute(script, stdin) -> (exit code, stdout and stderr): a POSIX shell script as root, 30 seconds at most. It blocks,
+             and raises NotReady or Unknown when the machine cannot be reached
+    mark     whose balancer it is lent to; None where nobody says
+    """
 
     ref: Ref
     address: str
     execute: Callable[[str, bytes], tuple[int, bytes]] = field(repr=False)
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

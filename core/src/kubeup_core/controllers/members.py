@@ -40,7 +40,8 @@ class Chosen:
 def matches(balancer: LoadBalancer, machine: Machine) -> bool:
     """Whether the balancer asks for this machine, in whatever state it is.
 
-    Without a selector and without names it is every machine that is not a control plane.
+    Without a selector and without names it is every machine that is not a control plane. Machines that are there to run balancers
+    are taken only where they are named, or their role is.
     """
     spec = balancer.spec
     if machine.spec.cluster != spec.cluster or machine.namespace != balancer.namespace:
@@ -48,7 +49,9 @@ def matches(balancer: LoadBalancer, machine: Machine) -> bool:
     if spec.members.machines is not None:
         return machine.name in spec.members.machines
     if spec.members.selector is None:
-        return machine.spec.role != "controlPlane"
+        return machine.spec.role not in ("controlPlane", "loadBalancer")
+    if machine.spec.role == "loadBalancer" and ROLE_LABEL not in spec.members.selector:
+        return False
     labels = {CLUSTER_LABEL: machine.spec.cluster, ROLE_LABEL: machine.spec.role, POOL_LABEL: machine.spec.pool or ""}
     labels |= machine.labels
     return all(labels.get(key) == value for key, value in spec.members.selector.items())

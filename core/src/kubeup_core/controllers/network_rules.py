@@ -17,9 +17,10 @@ ANYONE = "*"
 ALL_PORTS = (0, 65535)
 
 
-def roles(cluster: Cluster) -> tuple[str, ...]:
-    """The roles that machines of this cluster have."""
-    return ("controlPlane", "worker") if cluster.spec.kubernetes else ("plain",)
+def roles(cluster: Cluster, balancers: Iterable[LoadBalancer] = ()) -> tuple[str, ...]:
+    """The roles that machines of this cluster have. Some are there to run load balancers only where a balancer runs on machines."""
+    hosts = ("loadBalancer",) if any(balancer.status.pool for balancer in balancers) else ()
+    return (*(("controlPlane", "worker") if cluster.spec.kubernetes else ("plain",)), *hosts)
 
 
 def rules(
@@ -29,9 +30,11 @@ def rules(
 
     machines  those that load balancers may name; ssh_port  where the place's machines are logged in to, None where they are not
     """
-    wanted = set(_inside(cluster))
+    balancers = list(balancers)
+    there = roles(cluster, balancers)
+    wanted = set(_inside(there))
     if ssh_port is not None:
-        wanted.update(_tcp(ANYONE, role, ssh_port) for role in roles(cluster))
+        wanted.update(_tcp(ANYONE, role, ssh_port) for role in there)
     if cluster.spec.kubernetes and cluster.spec.endpoint.exposure == "public":
         wanted.add(_tcp(ANYONE, "controlPlane", cluster.spec.endpoint.port))
     by_name = {machine.name: machine for machine in machines}
@@ -85,16 +88,24 @@ def reachable(cluster: Cluster, pool: NodePool, provider: str | None = None) -> 
     return None
 
 
-def _inside(cluster: Cluster) -> Iterator[Rule]:
+def _inside(there: tuple[str, ...]) -> Iterator[Rule]:
     """Machines of one cluster trust each other: pods, overlays and node ports use any protocol between them."""
-    for a in roles(cluster):
-        for b in roles(cluster):
+    for a in there:
+        for b in there:
             yield Rule(from_role=a, to_role=b, protocol="all", low=ALL_PORTS[0], high=ALL_PORTS[1])
 
 
 def _balanced(cluster: Cluster, balancer: LoadBalancer, machines: dict[str, Machine]) -> Iterator[Rule]:
-    """A balancer may keep the client's address, so its members' ports are open to anyone, or inside only for an internal one."""
+    """A balancer may keep the client's address, so its members' ports are open to anyone, or inside only for an internal one.
+
+    One that runs on machines is the client of its members: nobody else needs their ports, and its own are opened.
+    """
     if balancer.spec.exposure == "internal":
+        return
+    if balancer.status.pool:
+        for listener in balancer.spec.listeners:
+            protocol = listener.protocol.lower()
+            yield Rule(from_role=ANYONE, to_role="loadBalancer", protocol=protocol, low=listener.port, high=listener.port)
         return
     for role in _member_roles(cluster, balancer, machines):
         for listener in balancer.spec.listeners:

@@ -16,7 +16,7 @@ import orjson
 
 from ..client import Event
 from ..kinds import Cluster, Installation, Launch, Machine, NodePool, Provider
-from ..kinds.machine import CLUSTER_LABEL, FINALIZER, POOL_LABEL, ROLE_LABEL, SLOT_LABEL, TEMPLATE_LABEL, MachineSpec
+from ..kinds.machine import CLUSTER_LABEL, FINALIZER, POOL_LABEL, ROLE_LABEL, SLOT_LABEL, TEMPLATE_LABEL, MachineSpec, Role
 from ..kinds.nodepool import NodePoolStatus, OfferStatus
 from ..kinds.template import DEFAULTS, MachineTemplate
 from ..objects import ObjectMeta, timestamp
@@ -198,7 +198,7 @@ class NodePoolController(Controller):
 
     @staticmethod
     def _machine(pool: NodePool, cluster: Cluster, name: str, slot: int, template: MachineTemplate, digest: str) -> Machine:
-        role = "worker" if cluster.spec.kubernetes is not None else "plain"
+        role = _role(pool, cluster)
         return Machine(
             metadata=ObjectMeta(
                 name=name,
@@ -217,7 +217,7 @@ class NodePoolController(Controller):
             spec=MachineSpec(
                 cluster=cluster.name,
                 pool=pool.name,
-                role=role,  # type: ignore[arg-type]
+                role=role,
                 provider=None if pool.spec.offers else pool.spec.provider or cluster.spec.provider,
                 machine=template,
                 overrides=_overrides(pool, cluster),
@@ -341,6 +341,13 @@ def template_hash(pool: NodePool, cluster: Cluster) -> str:
         "provider": None if pool.spec.offers else pool.spec.provider or cluster.spec.provider,
     }
     return hashlib.sha256(orjson.dumps(wanted, option=orjson.OPT_SORT_KEYS)).hexdigest()[:10]
+
+
+def _role(pool: NodePool, cluster: Cluster) -> Role:
+    """Without Kubernetes there is nothing to work for or to control: such machines are plain."""
+    if pool.spec.role == "loadBalancer" or cluster.spec.kubernetes is not None:
+        return pool.spec.role
+    return "plain"
 
 
 def _overrides(pool: NodePool, cluster: Cluster) -> dict[str, dict[str, Any]]:

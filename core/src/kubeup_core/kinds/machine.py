@@ -13,7 +13,7 @@ from .kind import AGE, Column, Kind, ready
 from .template import MachineTemplate
 
 State = Literal["Pending", "Launching", "Running", "Joining", "Ready", "Draining", "Deleting", "Unknown", "Failed"]
-Role = Literal["worker", "controlPlane", "plain"]
+Role = Literal["worker", "controlPlane", "plain", "loadBalancer"]
 
 POOL_LABEL = "kubeup.dev/pool"
 CLUSTER_LABEL = "kubeup.dev/cluster"

@@ -82,6 +82,10 @@ class Taint(Model):
 
 class NodePoolSpec(Model):
     cluster: str = Field(description="Name of the Cluster. Immutable")
+    role: Literal["worker", "controlPlane", "loadBalancer"] = Field(
+        default="worker",
+        description="What its machines are for. kubeup itself makes the pools of control planes and of load balancers. Immutable",
+    )
     replicas: int = Field(default=1, ge=0, le=100_000, description="Machines wanted")
     provider: str | None = Field(default=None, description="Name of a Provider; absent: the cluster's")
     machine: MachineTemplate = Field(
@@ -133,6 +137,10 @@ def rules(new: NodePool, old: NodePool | None) -> list[Cause]:
     if old is None and len(new.name) > MAX_NAME:
         message = f'Invalid value: "{new.name}": at most {MAX_NAME} characters, because machines are named after their pool'
         causes.append(Cause("FieldValueInvalid", message, "metadata.name"))
+    owners = {owner.kind for owner in new.metadata.owner_references or ()}
+    if new.spec.role == "loadBalancer" and "LoadBalancer" not in owners:
+        message = 'Invalid value: "loadBalancer": such pools are made by kubeup; create a LoadBalancer that runs on machines'
+        causes.append(Cause("FieldValueInvalid", message, "spec.role"))
     update = new.spec.update
     if _is_zero(update.max_surge) and _is_zero(update.max_unavailable):
         message = "Invalid value: 0: maxSurge and maxUnavailable cannot both be 0, no machine could ever be replaced"
@@ -161,7 +169,7 @@ KIND = Kind(
         AGE,
     ),
     scale=True,
-    immutable=("spec.cluster",),
+    immutable=("spec.cluster", "spec.role"),
     rules=rules,
     description="N machines made from one template, kept at N",
 )
