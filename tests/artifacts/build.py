@@ -49,14 +49,14 @@ def machine_image() -> Path:
     return artifact("machine", {"command": command, "suite": SUITE}, lambda path: mmdebstrap(command, path))
 
 
-def artifact(name: str, inputs: dict[str, object], make: Callable[[Path], None]) -> Path:
-    """The cached file of these inputs; `make(path)` writes it when it is not there yet."""
+def artifact(name: str, inputs: dict[str, object], make: Callable[[Path], None], suffix: str = ".tar") -> Path:
+    """The cached file of these inputs, or folder (suffix ""); `make(path)` writes it when it is not there yet."""
     key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
-    path = cache() / f"{name}-{key}.tar"
+    path = cache() / f"{name}-{key}{suffix}"
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
+    with path.with_name(f"{name}-{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-") as folder:

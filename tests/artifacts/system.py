@@ -13,8 +13,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMANDS = {"docker.io": "dockerd", "iptables": "iptables", "mmdebstrap": "mmdebstrap"}
-"""Debian package -> the command that proves that it is there, from whatever source."""
+COMMANDS = {
+    "docker.io": "dockerd",
+    "iptables": "iptables",
+    "mmdebstrap": "mmdebstrap",
+    # to build Kubernetes and its images
+    "golang-go": "go",
+    "gcc": "gcc",
+    "libc6-dev": "/usr/include/stdio.h",
+    "dpkg-dev": "dpkg-source",
+    "golang-github-modern-go-reflect2-dev": "/usr/share/gocode/src/github.com/modern-go/reflect2",
+    # to make and check a signed repository of packages
+    "apt-utils": "apt-ftparchive",
+    "gnupg": "gpg",
+    "gpgv": "gpgv",
+}
+"""Debian package -> the command, or the path, that proves that it is there, from whatever source."""
 
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 """Where commands are looked for: a user's PATH on Debian lacks the sbin folders."""
@@ -26,8 +40,8 @@ def find(command: str) -> str | None:
 
 
 def missing() -> list[str]:
-    """The Debian packages whose commands are not here."""
-    return [package for package, command in COMMANDS.items() if find(command) is None]
+    """The Debian packages whose commands or files are not here."""
+    return [package for package, proof in COMMANDS.items() if not (Path(proof).exists() if "/" in proof else find(proof))]
 
 
 def can_install() -> bool:
