@@ -1,7 +1,8 @@
 """The engine's API, as far as kubeup needs it: the only module that imports the SDK, and the only one that knows its errors.
 
-Used by machines.py, networks.py and images.py. Each method is one request (`execute` three), charged before it is sent.
-It returns plain data and raises the errors of `kubeup_core` alone. What to do about an error is decided by the callers.
+Used by the suppliers and by images.py. Each method is one request (`execute` three, `logs` two), charged before it is sent. It
+returns plain data (records.py) and raises the errors of `kubeup_core` alone (sentences.py). What to do about an error is decided by
+the callers.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,84 +21,16 @@ import docker.types
 import docker.utils
 import requests
 import urllib3.exceptions
-from kubeup_core import Blocked, Denied, InvalidSpec, NoCapacity, NotFound, NotReady, SupplierError, Taken, Unknown
+from kubeup_core import Denied, InvalidSpec, NotReady, SupplierError, Unknown
 
-from . import records, streams
-from .records import Container, Network, Wish
+from . import records, sentences, streams
+from .records import Container, Image, Network, Volume, Wish
 
 TIMEOUT = 60
 """Seconds for one answer. Creating and removing a container on a busy engine takes seconds; the core abandons what is slower."""
 
 BUDGET = "engine"
 """The bucket that requests are charged to."""
-
-# The engine has no error codes, only HTTP statuses and sentences. These are parts of its sentences, in lower case.
-NAME_TAKEN = frozenset({"is already in use by container", "already exists"})
-ADDRESSES_TAKEN = frozenset({"pool overlaps with other one on this address space"})
-IN_USE = frozenset({"has active endpoints"})
-CHANGING = frozenset(
-    {"is already in progress", "is marked for removal", "is restarting", "is not running", "is paused", "toomanyrequests"}
-)
-FULL = frozenset(
-    {
-        "no space left on device",
-        "cannot allocate memory",
-        "no available ipv4 addresses",
-        "could not find an available, non-overlapping ipv4 address pool",
-        "all predefined address pools have been fully subnetted",
-    }
-)
-NEVER = frozenset(
-    {
-        "unable to apply caps",
-        "unknown capability",
-        "executable file not found",
-        "no such file or directory: unknown",
-        "permission denied: unknown",
-        "range of cpus is from",
-        "minimum memory limit allowed",
-        "invalid reference format",
-    }
-)
-NO_SUCH_IMAGE = frozenset(
-    {"pull access denied", "repository does not exist", "manifest unknown", "requested access to the resource is denied"}
-)
-NO_REGISTRY = frozenset(
-    {
-        "no such host",
-        "i/o timeout",
-        "connection refused",
-        "network is unreachable",
-        "tls handshake timeout",
-        "context deadline exceeded",
-        "client.timeout exceeded",
-        "temporary failure in name resolution",
-        "server misbehaving",
-    }
-)
-
-SENTENCES: tuple[tuple[frozenset[str], type[SupplierError], str], ...] = (
-    (FULL, NoCapacity, "free disk, memory or addresses on the engine's host: docker system df, docker network ls"),
-    (NAME_TAKEN, Taken, "remove or rename what holds the name"),
-    (ADDRESSES_TAKEN, Taken, "choose another spec.network.machineCIDR, or remove the network that has these addresses"),
-    (IN_USE, Blocked, ""),
-    (CHANGING, NotReady, ""),
-    (NO_SUCH_IMAGE, InvalidSpec, "correct the image's name, or run docker login on the engine's host"),
-    (NO_REGISTRY, NotReady, "give the engine a way to a registry, or load the image into it"),
-    (NEVER, InvalidSpec, "correct overrides.docker"),
-)
-"""Asked in this order, whatever the status."""
-
-STATUSES: Mapping[int, type[SupplierError]] = {
-    400: InvalidSpec,
-    401: Denied,
-    403: Denied,
-    404: NotFound,
-    409: NotReady,
-    429: NotReady,
-    503: NotReady,
-}
-"""For sentences that no set knows; every other status is Unknown."""
 
 
 def decide(error: BaseException, url: str) -> SupplierError:
@@ -108,7 +41,7 @@ def decide(error: BaseException, url: str) -> SupplierError:
                 return cause
             case docker.errors.APIError():
                 sentence = str(cause.explanation or cause.response.reason if cause.response is not None else cause)
-                return by_sentence(sentence, cause.status_code)
+                return sentences.decide(sentence, cause.status_code)
             case FileNotFoundError() | ConnectionRefusedError() | requests.exceptions.ConnectTimeout():
                 return NotReady(
                     f"no Docker engine answers at {url}",
@@ -132,16 +65,6 @@ def decide(error: BaseException, url: str) -> SupplierError:
             case _:
                 pass
     return Unknown(f"the Docker engine at {url} did not answer properly: {error}", code=type(error).__name__)
-
-
-def by_sentence(sentence: str, status: int | None = None) -> SupplierError:
-    """The error for a sentence of the engine (in a reply, or in the stream of a pull)."""
-    lower = sentence.lower()
-    code = str(status or "")
-    for known, decision, remedy in SENTENCES:
-        if any(part in lower for part in known):
-            return decision(f"Docker: {sentence}", code=code, remedy=remedy)
-    return STATUSES.get(status or 0, Unknown)(f"Docker: {sentence}", code=code)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -199,30 +122,53 @@ class Engine:
     def create(self, wish: Wish) -> str:
         """Returns the id. The container does not run yet."""
         with self._request():
-            limits: dict[str, Any] = {}
-            if wish.cpu:
-                limits["nano_cpus"] = int(wish.cpu * 1e9)
-            if wish.memory:
-                limits["mem_limit"] = wish.memory
-            if wish.rotate_logs:
-                limits["log_config"] = docker.types.LogConfig(config={"max-size": "1m", "max-file": "1"})
-            host_config = self._api.create_host_config(
-                cap_add=list(wish.capabilities) or None,
-                security_opt=list(wish.security_options) or None,
-                restart_policy={"Name": "unless-stopped"},
-                network_mode=wish.network or None,
-                **limits,
-            )
             made = self._api.create_container(
                 wish.image,
                 name=wish.name,
                 hostname=wish.hostname,
-                entrypoint=[wish.command[0]],
+                entrypoint=[wish.command[0]] if wish.command else None,
                 command=list(wish.command[1:]) or None,
                 labels=dict(wish.labels),
-                host_config=host_config,
+                tty=wish.console,
+                stop_signal=wish.stop_signal or None,
+                volumes=list(wish.scratch) or None,
+                host_config=self._host_config(wish),
+                networking_config=self._end(wish) if wish.network and wish.address else None,
             )
             return str(made["Id"])
+
+    def _host_config(self, wish: Wish) -> dict[str, Any]:
+        given: dict[str, Any] = {}
+        if wish.cpu:
+            given["nano_cpus"] = int(wish.cpu * 1e9)
+        if wish.memory:
+            given["mem_limit"] = wish.memory
+        if wish.rotate_logs:
+            given["log_config"] = docker.types.LogConfig(config={"max-size": "1m", "max-file": "2"})
+        if wish.own_cgroups:
+            given["cgroupns"] = "private"
+        made = self._api.create_host_config(
+            cap_add=list(wish.capabilities) or None,
+            security_opt=list(wish.security_options) or None,
+            device_cgroup_rules=list(wish.device_rules) or None,
+            tmpfs=dict(wish.tmpfs) or None,
+            binds=[f"{source}:{path}{':ro' if read_only else ''}" for source, path, read_only in wish.binds] or None,
+            restart_policy={"Name": "unless-stopped"},
+            network_mode=wish.network or None,
+            **given,
+        )
+        if wish.unmasked:  # "systempaths=unconfined" is a word of the docker command only
+            made["MaskedPaths"], made["ReadonlyPaths"] = [], []
+        return dict(made)
+
+    def _end(self, wish: Wish) -> Any:
+        end = self._api.create_endpoint_config(ipv4_address=wish.address)
+        return self._api.create_networking_config({wish.network: end})  # type: ignore[arg-type]
+
+    def put(self, id: str, tar: bytes) -> None:
+        """Unpack an archive at the root of a container, running or not, its volumes included."""
+        with self._request():
+            self._api.put_archive(id, "/", tar)
 
     def start(self, id: str) -> None:
         """Running already is fine."""
@@ -239,6 +185,7 @@ class Engine:
             self._api.remove_container(id, v=True, force=force)
 
     def logs(self, id: str, lines: int) -> bytes:
+        self._charge(BUDGET, 1)  # the SDK asks first whether there is a terminal
         with self._request():
             return bytes(self._api.logs(id, tail=lines, stdout=True, stderr=True))
 
@@ -258,13 +205,13 @@ class Engine:
 
     # -- images --
 
-    def has_image(self, name: str) -> bool:
+    def image(self, name: str) -> Image | None:
+        """By name or id; None when it is not on the engine."""
         with self._request():
             try:
-                self._api.inspect_image(name)  # type: ignore[no-untyped-call]
+                return records.image(self._api.inspect_image(name))  # type: ignore[no-untyped-call]
             except docker.errors.NotFound:
-                return False
-            return True
+                return None
 
     def pull(self, name: str) -> Iterator[str]:
         """Yields progress in words; ends when the image is there. Takes as long as it takes."""
@@ -272,17 +219,23 @@ class Engine:
             repository, tag = docker.utils.parse_repository_tag(name)
             for event in self._api.pull(repository, tag=tag or "latest", stream=True, decode=True):
                 if "error" in event:
-                    raise by_sentence(str(event["error"]))
+                    raise sentences.decide(str(event["error"]))
                 yield " ".join(str(event[key]) for key in ("status", "progress") if event.get(key))
 
-    def load(self, tar: Path, name: str) -> None:
-        """Make an image out of a root file system."""
+    def load(self, tar: Path, name: str, changes: Sequence[str] = ()) -> None:
+        """Make an image out of a root file system. changes: instructions of a Dockerfile."""
         with self._request():
             repository, tag = docker.utils.parse_repository_tag(name)
-            answer = self._api.import_image(str(tar), repository=repository, tag=tag or "latest")
+            answer = self._api.import_image(str(tar), repository=repository, tag=tag or "latest", changes=list(changes))
             for line in str(answer).splitlines():
                 if line and "error" in (event := json.loads(line)):
-                    raise by_sentence(str(event["error"]))
+                    raise sentences.decide(str(event["error"]))
+
+    def name_image(self, image: str, name: str) -> None:
+        """Give an image another name; whatever had that name before loses it."""
+        with self._request():
+            repository, tag = docker.utils.parse_repository_tag(name)
+            self._api.tag(image, repository, tag or "latest", force=True)
 
     # -- networks --
 
@@ -305,6 +258,32 @@ class Engine:
     def remove_network(self, id: str) -> None:
         with self._request():
             self._api.remove_network(id)
+
+    # -- volumes --
+
+    def volumes(self, labels: Mapping[str, str]) -> list[Volume]:
+        """Named ones with these labels."""
+        with self._request():
+            listed = self._api.volumes(filters=_with_labels(labels)).get("Volumes") or ()
+            return [records.volume(v) for v in listed]
+
+    def volume(self, name: str) -> Volume:
+        with self._request():
+            return records.volume(self._api.inspect_volume(name))
+
+    def create_volume(self, name: str, labels: Mapping[str, str]) -> Volume:
+        """One that is there already comes back as it is, with the labels that it has."""
+        with self._request():
+            return records.volume(self._api.create_volume(name, labels=dict(labels)))
+
+    def remove_volume(self, name: str) -> None:
+        with self._request():
+            self._api.remove_volume(name)
+
+    def with_volume(self, name: str) -> list[Container]:
+        """All containers that have this volume, running or not."""
+        with self._request():
+            return [records.listed(c) for c in self._api.containers(all=True, filters={"volume": name})]
 
     @contextmanager
     def _request(self) -> Iterator[None]:

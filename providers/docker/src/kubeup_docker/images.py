@@ -1,6 +1,6 @@
 """Which image a machine is made from, and getting it onto the engine without anybody waiting.
 
-machines.py asks `resolve` when it makes offers and `ensure` before it creates. A pull can take minutes, so it runs in a
+machines.py asks `resolve` when it makes offers, launching.py `ensure` before it creates. A pull can take minutes, so it runs in a
 thread of its own while `ensure` answers NotReady; the thread belongs to these suppliers and ends with them.
 Without a registry, `python -m kubeup_docker image` makes the image of a family on the spot (`__main__.py`).
 """
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from kubeup_core import NotReady, SupplierError
 
 from .client import Engine
+from .records import Image
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {"debian-12": ("kubeup-debian:12", "debian:12")}
 """Family -> images, best first: the first that is on the engine, else the last is pulled. The first of each is what
@@ -32,6 +33,7 @@ class Images:
         self._lock = threading.Lock()
         self._pulls: dict[str, _Pull] = {}
         self._closed = threading.Event()
+        self._seen: dict[str, Image] = {}
 
     def known(self, family: str) -> bool:
         """Whether `resolve` finds an image for this family."""
@@ -42,15 +44,21 @@ class Images:
         if chosen := self._named.get(family) or self._default:
             return chosen
         *made_here, pulled = FAMILIES[family]
-        return next((name for name in made_here if self._engine.has_image(name)), pulled)
+        return next((name for name in made_here if self._look(name)), pulled)
 
-    def ensure(self, image: str) -> None:
-        """Returns when the image is on the engine; else starts or follows its pull, and raises NotReady.
+    def seen(self, family: str, name: str | None) -> Image | None:
+        """The image as it was when it was last looked at, without asking the engine. name: wins over the family."""
+        chosen = name or self._named.get(family) or self._default
+        names = (chosen,) if chosen else FAMILIES.get(family, ())
+        return next((self._seen[n] for n in names if n in self._seen), None)
+
+    def ensure(self, image: str) -> Image:
+        """The image, when it is on the engine; else starts or follows its pull, and raises NotReady.
 
         A pull that failed is told once, and started anew by the next call.
         """
-        if self._engine.has_image(image):
-            return
+        if (found := self._look(image)) is not None:
+            return found
         with self._lock:
             pull = self._pulls.get(image)
             if pull is None or (pull.done and pull.error is None):
@@ -64,6 +72,12 @@ class Images:
     def close(self) -> None:
         """Pulls end at their next word; what they have fetched so far stays on the engine."""
         self._closed.set()
+
+    def _look(self, name: str) -> Image | None:
+        found = self._engine.image(name)
+        if found is not None:
+            self._seen[name] = found
+        return found
 
     def _run(self, image: str, pull: _Pull) -> None:
         try:

@@ -1,20 +1,23 @@
 """What an engine and its kernel allow, found out by looking: never by trying to start something.
 
-`Limits` is read once per build and held by the suppliers; `problems` is what `probe` tells people. Facts come from the
-engine's own `info`, and for an engine on this machine from /proc: a container cannot get a capability that the engine's
-process lacks, and says so only when it is started.
+`Limits` is read once per build and held by the suppliers; `problems` is what `probe` tells people, `facts` what a Provider shows with
+its capabilities. They come from the engine's own `info`, and for an engine on this machine from /proc and /sys (kernel.py): a
+container cannot get a capability that the engine's process lacks, and says so only when it is started.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kubeup_core import NoCapacity, Place, Problem, Template
+
+from . import kernel
 
 NOMINAL = 1.1
 """A "24 GiB" host reports 23.5: sizes match within ten percent."""
@@ -30,12 +33,26 @@ CAPABILITIES = (
 # fmt: on
 """By number, as capabilities(7) has them in linux/capability.h."""
 
+NEEDED = frozenset({"SYS_ADMIN", "NET_ADMIN", "MKNOD", "SYS_CHROOT", "SETFCAP"})
+"""Without one of these neither systemd nor a kubelet comes up."""
+
+MODULES = "/lib/modules"
+
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """key: who the engine is. name: its host. withheld: capabilities that its process lacks, empty when that is not known."""
+    """What was found out.
+
+    key       who the engine is
+    name      its host
+    local     it runs on this machine and its kernel, so `withheld` and `kernel` are known
+    withheld  capabilities that its process lacks
+    cgroups   version of the kernel's cgroups, "1" or "2"; "" before Docker 20.10
+    kernel    see kernel.facts
+    modules   folders with kernel modules that machines may see
+    """
 
     key: str
     name: str
@@ -48,6 +65,12 @@ class Limits:
     rotates_logs: bool
     withheld: frozenset[str]
     warnings: tuple[str, ...]
+    local: bool = False
+    version: str = ""
+    release: str = ""
+    cgroups: str = ""
+    kernel: Mapping[str, str] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
 
     def lacking(self, want: Template) -> NoCapacity | None:
         """Why such a machine cannot be on this host at all. Machines share the host: only a single one is measured."""
@@ -66,6 +89,21 @@ class Limits:
             remedy="ask for a smaller spec.machine, or use another provider",
         )
 
+    def no_systemd(self) -> Problem | None:
+        """Why no image with systemd can run here; None when it can."""
+        lacking = sorted(NEEDED & self.withheld)
+        if self.rootless:
+            message, remedy = f"the engine on {self.name} is rootless", "use an engine that runs as root"
+        elif lacking:
+            message = f"the engine on {self.name} cannot give {', '.join(lacking)}"
+            remedy = "run the engine outside of a sandbox or container, or use another provider"
+        elif not self.cgroups:
+            message = f"the engine on {self.name} is older than Docker 20.10 and has no private cgroup namespaces"
+            remedy = "update the engine"
+        else:
+            return None
+        return Problem(path="", message=f"{message}: systemd does not start in its containers, nor Kubernetes", remedy=remedy)
+
 
 def identity(info: Mapping[str, Any]) -> str:
     """Who an engine is. Before Docker 24 its ID is the host's, so the data folder tells two engines on one host apart."""
@@ -75,6 +113,8 @@ def identity(info: Mapping[str, Any]) -> str:
 def limits(info: Mapping[str, Any], url: str) -> Limits:
     """From the engine's `info`."""
     kernel_arch = str(info.get("Architecture", ""))
+    # A socket of this machine may lead into a virtual machine (Docker Desktop), which has a kernel of its own
+    local = url.startswith("unix://") and info.get("KernelVersion") == os.uname().release
     return Limits(
         key=identity(info),
         name=str(info.get("Name") or "docker"),
@@ -85,9 +125,30 @@ def limits(info: Mapping[str, Any], url: str) -> Limits:
         limits_cpu=bool(info.get("CpuCfsQuota") and info.get("CpuCfsPeriod")),
         limits_memory=bool(info.get("MemoryLimit")),
         rotates_logs=info.get("LoggingDriver") in ("json-file", "local"),
-        withheld=withheld(url),
+        withheld=withheld(url) if local else frozenset(),
         warnings=tuple(str(w) for w in info.get("Warnings") or ()),
+        local=local,
+        version=str(info.get("ServerVersion") or ""),
+        release=str(info.get("KernelVersion") or ""),
+        cgroups=str(info.get("CgroupVersion") or ""),
+        kernel=kernel.facts() if local else {},
+        modules=(MODULES,) if local and Path(MODULES).is_dir() else (),
     )
+
+
+def facts(limits: Limits) -> dict[str, str]:
+    """For people, in Provider.status.capabilities.facts."""
+    known = {
+        "engine": f"Docker {limits.version}".strip(),
+        "kernel": limits.release,
+        "cgroups": limits.cgroups and f"v{limits.cgroups}",
+        "rootless": "yes" if limits.rootless else "no",
+        "capabilitiesWithheld": ",".join(sorted(limits.withheld)) or ("none" if limits.local else "not known from here"),
+        "systemdMachines": "no" if limits.no_systemd() else "yes",
+        "diskLimits": "no",
+        **limits.kernel,
+    }
+    return {key: value for key, value in known.items() if value}
 
 
 def withheld(url: str) -> frozenset[str]:
@@ -131,14 +192,40 @@ def problems(limits: Limits) -> list[Problem]:
                 path="",
                 message=f"the engine on {limits.name} cannot give {', '.join(sorted(limits.withheld))}: "
                 "privileged containers and the capability ALL fail there",
-                remedy="name single capabilities in overrides.docker.capabilities",
+                remedy="name single capabilities in overrides.docker.capabilities; machines with systemd do without these already",
             )
         )
+    if never := limits.no_systemd():
+        found.append(never)
+    found += _kernel_problems(limits)
     found += [
         Problem(path="", message=f"Docker on {limits.name}: {w.removeprefix('WARNING: ')}")
         for w in limits.warnings
         if "bridge-nf" in w
     ]
+    return found
+
+
+def _kernel_problems(limits: Limits) -> list[Problem]:
+    found = []
+    lows = (
+        ("inotifyInstances", "max_user_instances", kernel.INOTIFY_INSTANCES),
+        ("inotifyWatches", "max_user_watches", kernel.INOTIFY_WATCHES),
+    )
+    for key, setting, enough in lows:
+        if (value := limits.kernel.get(key, "")).isdigit() and int(value) < enough:
+            found.append(
+                Problem(
+                    path="",
+                    message=f"fs.inotify.{setting} is {value} on {limits.name}, for all machines together: beyond a handful of "
+                    "machines, kubelets and pods fail with 'too many open files'",
+                    remedy=f"on the engine's host: sysctl -w fs.inotify.{setting}={enough * 16}",
+                )
+            )
+    for module, without in (("br_netfilter", "Kubernetes Services do not work"), ("overlay", "containerd has no snapshotter")):
+        if limits.kernel.get(module) == "no":
+            message = f"the kernel of {limits.name} has no {module}: {without} in machines there"
+            found.append(Problem(path="", message=message, remedy="use a kernel that has it"))
     return found
 
 

@@ -1,20 +1,16 @@
-"""Containers as machines: launch, look up, observe, delete, execute, console, reboot.
+"""Containers as machines: choose, observe, delete, execute, console, reboot. Making them is launching.py's.
 
-A machine is a container whose process number 1 only waits (or the one that `overrides.docker.command` names). The engine has no
-idempotency tokens: a member's container is found by its mark in the labels, and its name, made from the mark, lets only one
-of two callers create it. Creating and starting are two calls; a container that was never started is PARTIAL, and the same
-launch starts it. Networks are in networks.py, images in images.py, the SDK in client.py.
-
-The engine forgets a container that was removed. So that a repeated launch never makes a dead member again, members are made
-strictly in order, up to the first that fails: one that is missing below one that is there was made and is dead. What
-this process made or deleted it also remembers.
+A machine is a container in which systemd runs, or, from an image without it, one whose process number 1 only waits (guest.py).
+Networks are in networks.py, data disks in volumes.py, images in images.py, the SDK in client.py.
 """
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from kubeup_core import (
     Access,
@@ -22,7 +18,6 @@ from kubeup_core import (
     InvalidSpec,
     Launch,
     MachineState,
-    Mark,
     NotFound,
     NotReady,
     Offer,
@@ -34,39 +29,28 @@ from kubeup_core import (
     Scope,
     Snapshot,
     SupplierError,
-    Taken,
     Template,
     Unknown,
 )
 
-from . import marks
+from . import guest, marks
 from .client import Engine
 from .config import PATH, DockerOverrides, overrides
 from .images import FAMILIES, Images
+from .launching import NETWORK, PHASES, Launcher
 from .limits import Limits, refused
-from .records import Container, Wish
-
-PHASES = {
-    "created": Phase.PARTIAL,
-    "running": Phase.RUNNING,
-    "restarting": Phase.STOPPED,
-    "paused": Phase.STOPPED,
-    "exited": Phase.STOPPED,
-    "removing": Phase.DELETING,
-    "dead": Phase.FAILED,  # the engine could not remove it completely; it never runs again
-}
-
-WAIT = ("/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done")
-"""Process number 1: a shell that collects orphans, and ends at once when it is told to. Needs nothing of the image but sh."""
+from .records import Container
 
 MACHINE_TYPE = "container"
-NETWORK = "network"
-"""Key in NetworkState.data and in the facts: the network's name, which stays when the network is made anew."""
 
-REBOOT_SECONDS = 1
+REBOOT_SECONDS = 5
+"""For what runs in a machine to end; a shell that waits ends at once."""
 SCRIPT_BYTES = 100_000
 """Linux takes 128 KiB in one argument."""
 EXECUTE_SECONDS = 30.0
+
+TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\r")
+"""What systemd writes to a terminal for colours."""
 
 
 class DockerMachines(BaseMachines):
@@ -79,7 +63,8 @@ class DockerMachines(BaseMachines):
         self._images = images
         self._workers = workers
         self._same = same
-        self._seen: set[tuple[str, int]] = set()  # (launch uid, index) of what was made or deleted here
+        self._launcher = Launcher(engine, limits, images)
+        self._known: dict[str, Known] = {}
 
     # -- choosing --
 
@@ -106,7 +91,14 @@ class DockerMachines(BaseMachines):
             )
         if lacking := self._limits.lacking(want):
             found.append(Problem(path="spec.machine", message=lacking.message, remedy=lacking.remedy))
+        if (never := self._limits.no_systemd()) and self._wants_systemd(want, parsed):
+            found.append(replace(never, path="spec.machine.image"))
         return found
+
+    def _wants_systemd(self, want: Template, parsed: DockerOverrides) -> bool:
+        """As far as is known without asking the engine: its image was looked at when offers were made."""
+        image = self._images.seen(want.image, parsed.image)
+        return image is not None and guest.kind(image, parsed.command).systemd
 
     def offers(self, want: Template) -> Sequence[Offer]:
         parsed = overrides(want.overrides)
@@ -131,163 +123,53 @@ class DockerMachines(BaseMachines):
 
     def launch(self, launch: Launch) -> Sequence[Result]:
         self._same()
-        found = self._members(launch)
-        wish: Wish | None = None
-        failure: SupplierError | None = None
-        if len(found) < len(launch.members):
-            try:
-                wish = self._prepare(launch)
-            except SupplierError as error:
-                if not found:
-                    raise
-                failure = error
-        results = []
-        for index in range(len(launch.members)):
-            if index in found:
-                result = self._finish(found[index])
-            elif self._is_dead(launch, index, found):
-                result = Result(id="", outcome=Outcome.DEAD)
-            elif wish is None or failure is not None:
-                result = Result(id="", outcome=Outcome.REFUSED, error=failure)
-            else:
-                result = self._make(launch, index, wish)
-                failure = result.error
-            results.append(result)
-        return tuple(results)
+        return self._launcher.launch(launch)
 
     def lookup(self, launch: Launch) -> Sequence[Result]:
         self._same()
-        found = self._members(launch)
-        results = []
-        for index in range(len(launch.members)):
-            if index in found:
-                results.append(_result(found[index]))
-            else:
-                dead = self._is_dead(launch, index, found)
-                results.append(Result(id="", outcome=Outcome.DEAD if dead else Outcome.ABSENT))
-        return tuple(results)
-
-    def _members(self, launch: Launch) -> dict[int, Container]:
-        """What is there of a launch, by index."""
-        found = {}
-        for container in self._engine.containers(marks.of_maker(launch.mark)):
-            mark = marks.mark_of(container.labels)
-            if mark is not None and mark.same(launch.member_mark(mark.index)):
-                found[mark.index] = container
-                self._seen.add((mark.maker, mark.index))
-        return found
-
-    def _is_dead(self, launch: Launch, index: int, found: dict[int, Container]) -> bool:
-        """Of a member that is not there: whether it was."""
-        return (launch.mark.maker, index) in self._seen or index < max(found, default=-1)
-
-    def _prepare(self, launch: Launch) -> Wish:
-        """What the members have in common. Raises when none of them could be made."""
-        parsed = overrides(launch.template.overrides)
-        if isinstance(parsed, list):
-            raise InvalidSpec(parsed[0].message, path=parsed[0].path, remedy=parsed[0].remedy)
-        if withheld := refused(parsed.capabilities, self._limits.withheld):
-            message = f"the engine on {self._limits.name} cannot give {', '.join(withheld)}"
-            raise InvalidSpec(message, path=f"{PATH}.capabilities", remedy="name single capabilities, without these")
-        if lacking := self._limits.lacking(launch.template):
-            raise lacking
-        self._images.ensure(launch.offer.image)
-        network = launch.network.get(NETWORK, "")
-        if network:
-            try:
-                self._engine.network(network)
-            except NotFound as error:
-                raise NotReady(f"the network {network} is not there yet", code=error.code) from error
-        return self._wish(launch, parsed, network)
-
-    def _wish(self, launch: Launch, parsed: DockerOverrides, network: str) -> Wish:
-        return Wish(
-            name="",
-            hostname="",
-            labels={},
-            image=launch.offer.image,
-            command=tuple(parsed.command or WAIT),
-            network=network,
-            cpu=launch.template.cpu if self._limits.limits_cpu else 0.0,
-            memory=launch.template.memory if self._limits.limits_memory else 0,
-            capabilities=tuple(parsed.capabilities),
-            security_options=tuple(parsed.security_options),
-            rotate_logs=self._limits.rotates_logs,
-        )
-
-    def _make(self, launch: Launch, index: int, wish: Wish) -> Result:
-        """Create and start one member, or adopt what another call has created under its name."""
-        mark = launch.member_mark(index)
-        member = launch.members[index].name
-        named = marks.name(member, mark)
-        try:
-            id = self._engine.create(replace(wish, name=named, hostname=member, labels=marks.labels(mark)))
-        except Taken as error:
-            return self._adopt(named, mark, error)
-        except Unknown as error:
-            return Result(id="", outcome=Outcome.UNKNOWN, error=error)
-        except SupplierError as error:
-            return Result(id="", outcome=Outcome.REFUSED, error=error)
-        self._seen.add((mark.maker, mark.index))
-        result = self._start(id)
-        if result.outcome is Outcome.REFUSED:
-            self._seen.discard((mark.maker, mark.index))
-        return result
-
-    def _adopt(self, named: str, mark: Mark, taken: Taken) -> Result:
-        """The holder of the name: ours, from a call at the same time; or somebody else's, which is left alone."""
-        try:
-            holder = self._engine.container(named)
-        except NotFound:
-            return Result(id="", outcome=Outcome.REFUSED, error=NotReady(f"the name {named} is only now becoming free"))
-        except SupplierError as error:
-            return Result(id="", outcome=Outcome.UNKNOWN, error=error)
-        found = marks.mark_of(holder.labels)
-        if found is not None and found.same(mark):
-            return self._finish(holder)
-        held = Taken(f"a container called {named} exists already", by=marks.owner(found), remedy=f"docker rm {named}")
-        held.__cause__ = taken
-        return Result(id="", outcome=Outcome.REFUSED, error=held)
-
-    def _finish(self, container: Container) -> Result:
-        """Start what was created and no more; everything else is as it is."""
-        return self._start(container.id) if container.state == "created" else _result(container)
-
-    def _start(self, id: str) -> Result:
-        """A container that can never start is taken away again, so that the member is known not to have been made."""
-        try:
-            self._engine.start(id)
-        except (NotReady, Unknown) as error:
-            return Result(id=id, outcome=Outcome.PENDING, error=error)
-        except SupplierError as error:
-            try:
-                self._engine.remove(id, force=False)
-            except NotFound:
-                return Result(id=id, outcome=Outcome.DEAD)  # somebody was quicker
-            except SupplierError:
-                return Result(id=id, outcome=Outcome.PENDING, error=error)
-            return Result(id="", outcome=Outcome.REFUSED, error=error)
-        return Result(id=id, outcome=Outcome.MADE)
+        return self._launcher.lookup(launch)
 
     # -- seeing --
 
     def observe(self, scope: Scope) -> Snapshot[MachineState]:
+        """One listing. It lacks what a container was made with and when it was started: those are asked for one by one, and only
+        for containers that are new, or may have been started since the last time."""
         self._same()
-        listed = [c.id for c in self._engine.containers(marks.of_scope(scope, "Machine"))]
-        doubted = [ref.id for ref in scope.doubt if ref.id and ref.id not in listed]
+        begun = time.monotonic()
+        listed = self._engine.containers(marks.of_scope(scope, "Machine"))
+        found: list[Container | None] = [c for c in self._workers.map(lambda c: self._with_details(c, begun), listed) if c]
+        there = {c.id for c in listed}
+        found += [self._alone(ref.id) for ref in scope.doubt if ref.id and ref.id not in there]
         return Snapshot(
-            items=tuple(state for state in map(self._state, listed + doubted) if state and scope.covers(state.ref.mark))
+            items=tuple(s for s in (self._state(c) for c in found if c is not None) if s and scope.covers(s.ref.mark))
         )
 
-    def _state(self, id: str) -> MachineState | None:
-        """None when it is gone, or not a machine of kubeup's. The listing lacks when a container was started, hence this."""
+    def _with_details(self, listed: Container, begun: float) -> Container | None:
+        """None when it vanished in between."""
+        known = self._known.get(listed.id)
+        if known is None or known.state != listed.state or at_least(listed.uptime) <= begun - known.at + 1:
+            container = self._alone(listed.id)
+            if container is None:
+                return None
+            known = Known(state=container.state, at=begun, container=container)
+            listed = replace(listed, state=container.state, addresses=container.addresses)
+        self._known[listed.id] = replace(known, at=begun)
+        old = known.container
+        return replace(listed, image=old.image, started_at=old.started_at, cpu=old.cpu, memory=old.memory, fixed=old.fixed)
+
+    def _alone(self, id: str) -> Container | None:
         try:
-            container = self._engine.container(id)
+            return self._engine.container(id)
         except NotFound:
+            self._known.pop(id, None)
             return None
+
+    def _state(self, container: Container) -> MachineState | None:
+        """None for what is not a machine of kubeup's."""
         mark = marks.mark_of(container.labels)
         if mark is None or mark.kind != "Machine":
             return None
+        held = sorted(container.fixed) or [address for address in container.addresses.values() if address]
         return MachineState(
             ref=Ref(id=container.id, mark=mark),
             phase=PHASES.get(container.state, Phase.UNKNOWN),
@@ -297,7 +179,8 @@ class DockerMachines(BaseMachines):
             access=Access(kind="execute", user="root"),
             provider_id=f"docker:///{container.name}",
             boot_id=container.started_at if container.state != "created" else "",
-            internal=tuple(address for address in container.addresses.values() if address),
+            internal=tuple(held),
+            volumes=tuple(sorted(n for n, path in container.volumes.items() if path.startswith(guest.VOLUMES))),
             facts={
                 "image": container.image,
                 NETWORK: ",".join(sorted(container.addresses)),
@@ -315,9 +198,9 @@ class DockerMachines(BaseMachines):
             try:
                 self._owned(ref)
             except NotFound as error:
-                gone = error.code != FOREIGN
+                gone = error.code != marks.FOREIGN
                 return Result(id=ref.id, outcome=Outcome.MADE if gone else Outcome.REFUSED, error=None if gone else error)
-            self._seen.add((ref.mark.maker, ref.mark.index))
+            self._launcher.seen.add((ref.mark.maker, ref.mark.index))
             self._engine.remove(ref.id, force=True)
         except NotFound:
             pass
@@ -340,7 +223,8 @@ class DockerMachines(BaseMachines):
         self._owned(ref)
         if limit <= 0:
             return ""
-        return self._engine.logs(ref.id, lines=min(limit, 10_000))[-limit:].decode(errors="replace")
+        said = self._engine.logs(ref.id, lines=min(limit, 10_000)).decode(errors="replace")
+        return TERMINAL.sub("", said).encode()[-limit:].decode(errors="ignore")
 
     def reboot(self, ref: Ref) -> None:
         self._owned(ref)
@@ -351,21 +235,29 @@ class DockerMachines(BaseMachines):
         container = self._engine.container(ref.id)
         found = marks.mark_of(container.labels)
         if found is None or not found.same(ref.mark):
-            raise NotFound(f"container {container.name} belongs to {marks.owner(found)}", code=FOREIGN)
+            raise NotFound(f"container {container.name} belongs to {marks.owner(found)}", code=marks.FOREIGN)
         return container
 
 
-FOREIGN = "foreign mark"
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A container as it was inspected. at: monotonic seconds, before the last listing that it was in."""
+
+    state: str
+    at: float
+    container: Container
 
 
-def _result(container: Container) -> Result:
-    match PHASES.get(container.state, Phase.UNKNOWN):
-        case Phase.PARTIAL:
-            outcome = Outcome.PENDING
-        case Phase.DELETING | Phase.FAILED:
-            outcome = Outcome.DEAD
-        case Phase.UNKNOWN:
-            outcome = Outcome.UNKNOWN
-        case _:
-            outcome = Outcome.MADE
-    return Result(id=container.id, outcome=outcome)
+UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 7 * 86400, "month": 30 * 86400, "year": 365 * 86400}
+
+
+def at_least(uptime: str) -> float:
+    """Seconds that a container has run for certain, from the engine's words ("Up 2 hours", rounded up from 1.5): 0 when they are
+    not understood, infinity when it does not run."""
+    if not uptime.startswith("Up "):
+        return float("inf")
+    words = re.match(r"Up (?:About )?(an?|\d+) ([a-z]+?)s?(?: \(.*\))?$", uptime)
+    if words is None:
+        return 0.0
+    count = 1 if words[1] in ("a", "an") else int(words[1])
+    return 0.7 * count * UNITS.get(words[2], 0)

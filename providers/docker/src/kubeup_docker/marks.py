@@ -12,6 +12,9 @@ from kubeup_core import Mark, Scope
 
 PREFIX = "kubeup.dev/"
 
+FOREIGN = "foreign mark"
+"""Code of the NotFound for what is there and carries another mark."""
+
 
 def labels(mark: Mark) -> dict[str, str]:
     return {

@@ -2,6 +2,9 @@
 
 Found by mark. The engine lets two networks have one name (it checks, but two calls at once slip through), so after creating,
 the marked networks are listed again and the oldest is the one; a lock keeps this process from racing itself.
+
+Containers can have addresses that stay only where the subnet was asked for. So where nobody chose one, the engine is made to
+choose, by a network that lives for a moment (a trial): it knows what is free on its host.
 Rules between roles and ssh keys have no counterpart here: machines are reached by execute, and a bridge does not filter.
 """
 
@@ -16,6 +19,7 @@ from kubeup_core import (
     NetworkSpec,
     NetworkState,
     NotFound,
+    NotReady,
     Phase,
     Ref,
     Scope,
@@ -27,9 +31,11 @@ from kubeup_core import (
 from . import marks
 from .client import Engine
 from .config import PATH, overrides
+from .launching import FIXED, NETWORK
 from .limits import Limits
-from .machines import FOREIGN, NETWORK
 from .records import Network
+
+TRIAL = f"{marks.PREFIX}trial"
 
 
 class DockerNetworks:
@@ -70,7 +76,7 @@ class DockerNetworks:
         if found is None:
             return  # one that overrides named: there is nothing of ours to take away
         if not found.same(ref.mark):
-            raise NotFound(f"network {network.name} belongs to {marks.owner(found)}", code=FOREIGN)
+            raise NotFound(f"network {network.name} belongs to {marks.owner(found)}", code=marks.FOREIGN)
         # The engine would let go of a network that only stopped containers use, and they could never start again
         if users := self._engine.on_network(ref.id):
             names = ", ".join(sorted(c.name for c in users))
@@ -92,13 +98,16 @@ class DockerNetworks:
 
     def _create(self, want: NetworkSpec) -> Network:
         named = marks.name(want.name, want.mark)
+        cidr = want.cidr or self._free_subnet(named, want)
         try:
-            self._engine.create_network(named, marks.labels(want.mark), want.cidr)
+            self._engine.create_network(named, marks.labels(want.mark), cidr)
         except Taken as taken:
             try:
                 holder = self._engine.network(named)
-            except NotFound:
-                raise taken from None  # it is the addresses that are taken
+            except NotFound:  # it is the addresses that are taken
+                if want.cidr:
+                    raise taken from None
+                raise NotReady(f"somebody else took the addresses {cidr} in the last moment", retry_after=1) from taken
             found = marks.mark_of(holder.labels)
             if found is None or not found.same(want.mark):
                 raise Taken(
@@ -109,15 +118,20 @@ class DockerNetworks:
             raise NotFound(f"network {named} vanished right after it was created")
         return network
 
+    def _free_subnet(self, named: str, want: NetworkSpec) -> str:
+        trial = self._engine.create_network(f"{named}-trial", {**marks.labels(want.mark), TRIAL: "true"}, "")
+        subnet = self._engine.network(trial).subnet
+        self._engine.remove_network(trial)
+        return subnet
+
     def _one(self, want: NetworkSpec) -> Network | None:
-        """The oldest with the mark. Younger twins, which nothing can use yet, are taken away."""
+        """The oldest with the mark. Younger twins, which nothing can use yet, and left-over trials are taken away."""
         found = self._engine.networks(marks.of_maker(want.mark))
-        ours = sorted(
-            (n for n in found if (m := marks.mark_of(n.labels)) and m.same(want.mark)), key=lambda n: (n.created, n.id)
-        )
-        for twin in ours[1:]:
+        marked = [n for n in found if (m := marks.mark_of(n.labels)) and m.same(want.mark)]
+        ours = sorted((n for n in marked if TRIAL not in n.labels), key=lambda n: (n.created, n.id))
+        for spare in (*ours[1:], *(n for n in marked if TRIAL in n.labels)):
             try:
-                self._engine.remove_network(twin.id)
+                self._engine.remove_network(spare.id)
             except SupplierError:
                 continue  # the next ensure tries again
         return ours[0] if ours else None
@@ -128,5 +142,5 @@ class DockerNetworks:
             phase=Phase.RUNNING,
             fabric=f"docker:{self._limits.key}/{network.id}",
             flat=True,
-            data={NETWORK: network.name},
+            data={NETWORK: network.name, FIXED: "true" if marks.mark_of(network.labels) else "false"},
         )

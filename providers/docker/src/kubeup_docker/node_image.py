@@ -1,8 +1,8 @@
 """The image that machines are made from: which one it is, and making it with mmdebstrap from the machine's own package sources.
 
-Used by `python -m kubeup_docker image` (`__main__.py`) and by the tests. What goes in lies in the folder node/: `packages`, the files of
-`root/`, and `setup.sh`, which runs inside. The image's tag is a hash of these, so a changed recipe is another image. Getting it
-onto an engine is client.py's; which image a machine gets is decided in images.py.
+Used by `python -m kubeup_docker image` (`__main__.py`) and by the tests. What goes in lies in the folder node/: `packages`, the
+files of `root/`, and `setup.sh`, which runs inside. The image's tag is a hash of these, so a changed recipe is another image.
+Getting it onto an engine is client.py's; which image a machine gets is decided in images.py.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def make(tar: Path, tell: Callable[[str], None]) -> None:
         raise FileNotFoundError("mmdebstrap")
     hooks = [f"--customize-hook={hook}" for hook in _hooks()]
     arguments = [command, *OPTIONS, f"--include={','.join(packages())}", *hooks, SUITE, str(tar)]
-    process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     said = []
     assert process.stderr is not None
     with process:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from kubeup_core import Capabilities, Context, Denied, Identity, Problem, Suppliers
 
 from .client import BUDGET, Engine
 from .config import DockerConfig
 from .images import Images
-from .limits import identity, limits, problems
+from .limits import facts, identity, limits, problems
 from .machines import DockerMachines
 from .networks import DockerNetworks
+from .volumes import DockerVolumes
 
 WORKERS = 4
-"""Removals at once: each takes the engine a few tenths of a second, most of it waiting."""
+"""Removals and inspections at once: most of their time is waiting for the engine."""
+
+USER_DATA_BYTES = 1 << 20
+"""Nothing in an engine limits it; this is what a boot can bear."""
 
 CAPABILITIES = Capabilities(
     batch_limit=10,
+    user_data_limit=USER_DATA_BYTES,
+    attach="launch",
     whoami="hostname",
     access="execute",
     console=True,
@@ -56,9 +63,10 @@ def suppliers(config: DockerConfig, context: Context) -> Suppliers:
     principal = f"{'the user of a rootless engine' if found.rootless else 'root'} on {engine.url}"
     return Suppliers(
         identity=Identity(key=found.key, principal=principal),
-        capabilities=CAPABILITIES,
+        capabilities=replace(CAPABILITIES, facts=facts(found)),
         machines=DockerMachines(engine, found, images, workers, same),
         networks=DockerNetworks(engine, found, same),
+        volumes=DockerVolumes(engine, found, same),
         probe=probe,
         close=close,
     )
