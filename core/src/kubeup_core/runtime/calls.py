@@ -1,4 +1,4 @@
-"""Calls to suppliers, in bounded threads per identity, so that no reconcile ever waits for a place.
+"""Calls to suppliers and to workload clusters, in bounded threads per identity, so that no reconcile ever waits for anybody.
 
 A controller calls `do` and reads on as if it were synchronous: the first time, `do` hands the call to a thread and leaves the
 reconcile with InProgress; when the call has ended the key is woken, and the same `do` then returns the value or raises the error.
@@ -59,7 +59,7 @@ class _Call:
     limit: float
     run: Callable[[], Any]
     guard: Callable[[], bool] | None
-    place: Place
+    place: Place | None
     done: bool = False
     abandoned: bool = False
     value: Any = None
@@ -70,6 +70,11 @@ class _Call:
     @property
     def key(self) -> tuple[str, str, str]:
         return (self.pool, self.target, self.verb)
+
+    @property
+    def whom(self) -> str:
+        """Who is asked, for people."""
+        return self.place.name if self.place is not None else self.target
 
 
 class Calls:
@@ -123,19 +128,30 @@ class Calls:
             guard=guard,
             place=place,
         )
-        if self._inline:
-            self._run(call)
-            return cast(T, self._outcome(call))
+        return cast(T, self._collect(call))
+
+    def background(
+        self, pool: str, target: str, verb: str, fn: Callable[[], T], *, wake: Wakes, token: str = "", limit: float = 60.0
+    ) -> T:
+        """As `do`, for what is asked of no place: a workload's API, a URL. The value of fn(), or what it raised, as it is.
+
+        pool    whose threads: one that hangs holds up nobody else's. `end` lets them go
+        target  what is asked, for people and to tell calls apart; several of different verbs or targets run side by side
+        limit   seconds after which the call is abandoned: Unknown, once
+        Raises InProgress while it runs.
+        """
+        now = self._clock.awake()
+        call = _Call(pool, target, verb, token, wake, False, now, limit, fn, None, None)
+        return cast(T, self._collect(call))
+
+    def end(self, pool: str) -> None:
+        """Nobody will ask there any more: its threads end, results that nobody has collected are dropped."""
         with self._lock:
-            known = self._calls.get(call.key)
-            if known is not None and not known.done:
-                self._still(known, wake)
-            if known is not None:
-                del self._calls[call.key]
-                if known.token == token:
-                    return cast(T, self._outcome(known))
-            self._submit(call)
-        raise InProgress(limit)
+            ended = self._pools.pop(pool, None)
+            for key in [key for key in self._calls if key[0] == pool]:
+                del self._calls[key]
+        if ended is not None:
+            ended.close()
 
     def busy(self, place: Place, target: str) -> bool:
         """Whether a mutating call on the target has not returned, abandoned or not."""
@@ -151,6 +167,21 @@ class Calls:
 
     # -- in the caller's thread ------------------------------------------------------------------------------------------
 
+    def _collect(self, call: _Call) -> Any:
+        if self._inline:
+            self._run(call)
+            return self._outcome(call)
+        with self._lock:
+            known = self._calls.get(call.key)
+            if known is not None and not known.done:
+                self._still(known, call.wake)
+            if known is not None:
+                del self._calls[call.key]
+                if known.token == call.token:
+                    return self._outcome(known)
+            self._submit(call)
+        raise InProgress(call.limit)
+
     def _still(self, call: _Call, wake: Wakes) -> NoReturn:
         taken = self._clock.awake() - call.submitted
         if taken < call.limit:
@@ -158,9 +189,10 @@ class Calls:
             raise InProgress(call.limit - taken)
         call.abandoned = True
         del self._calls[call.key]
-        call.place.last_unknown = self._clock.awake()
-        log.warning("%s at %s has not answered for %.0f s; its outcome is unknown", call.verb, call.place.name, taken)
-        raise Unknown(f"{call.place.name} did not answer {call.verb} within {call.limit:.0f} s", code="Timeout")
+        if call.place is not None:
+            call.place.last_unknown = self._clock.awake()
+        log.warning("%s at %s has not answered for %.0f s; its outcome is unknown", call.verb, call.whom, taken)
+        raise Unknown(f"{call.whom} did not answer {call.verb} within {call.limit:.0f} s", code="Timeout")
 
     def _submit(self, call: _Call) -> None:
         if call.mutating:
@@ -209,8 +241,12 @@ class Calls:
             call.error = dropped
         except SupplierError as error:
             call.error = error
-            self.note(call.place, error)
+            if call.place is not None:
+                self.note(call.place, error)
         except Exception as error:
+            if call.place is None:
+                call.error = error
+                return
             # An AttributeError while a successful reply is parsed must not lead to a second machine.
             unknown = Unknown(f"{call.verb} at {call.place.name} failed inside the provider: {type(error).__name__}")
             unknown.__cause__ = error
