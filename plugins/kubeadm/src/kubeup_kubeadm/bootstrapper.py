@@ -1,0 +1,94 @@
+"""The bootstrapper that kubeup calls: checks a plan, names the hops of an upgrade, and hands out steps, addons and etcd's scripts.
+
+Without state. The steps are in `steps.py`, kubeadm's configuration in `documents.py`, the version table in `versions.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kubeup_core import InvalidSpec, Problem, SupplierError
+from kubeup_core.bootstrapper import NO_SECRETS, Addon, ClusterPlan, EtcdMember, NodePlan, Secrets, Step, Task
+
+from . import bundle, etcd, flannel, sources, steps, versions
+from .config import KubeadmConfig
+
+
+class Kubeadm:
+    """See `kubeup_core.bootstrapper.Bootstrapper` for what each method promises."""
+
+    def check(self, cluster: ClusterPlan) -> Sequence[Problem]:
+        try:
+            known = versions.release(cluster.version)
+        except InvalidSpec as error:
+            return (_problem(error),)
+        config = KubeadmConfig.model_validate(cluster.config)
+        source, problems = sources.source(cluster), []
+        if source == "bundle":
+            if cluster.bundle is None:
+                problems.append(
+                    Problem(path="spec.kubernetes.bundle", message="source is bundle, but no bundle is named", remedy="make one with `kubeup bundle create`")
+                )
+            else:
+                problems += [_problem(e) for e in bundle.faults(cluster.bundle, cluster.version)]
+        if source == "packages" and not known.packages and not cluster.repository:
+            problems.append(
+                Problem(
+                    path="spec.kubernetes.repository",
+                    message=f"the community's repositories no longer have packages of {cluster.version}",
+                    remedy="name a repository that has them, or use a bundle",
+                )
+            )
+        try:
+            for role in ("controlPlane", "worker"):
+                node = NodePlan(name="check", role=role)
+                steps.documents.init(cluster, node, config)
+        except SupplierError as error:
+            problems.append(_problem(error))
+        return tuple(problems)
+
+    def newest(self) -> str:
+        return versions.NEWEST
+
+    def hops(self, have: str, want: str) -> Sequence[str]:
+        return versions.hops(have, want)
+
+    def steps(self, task: Task, cluster: ClusterPlan, node: NodePlan, secrets: Secrets = NO_SECRETS) -> Sequence[Step]:
+        config = KubeadmConfig.model_validate(cluster.config)
+        match task:
+            case Task.PREPARE:
+                return tuple(steps.prepare(cluster, node, config))
+            case Task.INIT:
+                return tuple(steps.init(cluster, node, config, secrets))
+            case Task.JOIN:
+                return tuple(steps.join(cluster, node, config, secrets))
+            case Task.SETTLE:
+                return tuple(steps.settle(cluster, node, config))
+            case Task.UPGRADE:
+                return tuple(steps.upgrade(cluster, node, config))
+            case Task.RENEW:
+                return tuple(steps.renew(config))
+            case Task.SNAPSHOT:
+                return tuple(steps.snapshot())
+            case Task.RESTORE:
+                return tuple(steps.restore(node, config))
+            case Task.LEAVE:
+                return tuple(steps.leave())
+
+    def addons(self, cluster: ClusterPlan) -> Sequence[Addon]:
+        if cluster.cni != "flannel":
+            return ()
+        return (Addon(name="flannel", manifest=flannel.manifest(cluster)),)
+
+    def etcd_list(self) -> str:
+        return etcd.list_script()
+
+    def etcd_members(self, output: bytes) -> Sequence[EtcdMember]:
+        return etcd.members(output)
+
+    def etcd_remove(self, member: EtcdMember) -> str:
+        return etcd.remove_script(member)
+
+
+def _problem(error: SupplierError) -> Problem:
+    return Problem(path=getattr(error, "path", ""), message=error.message, remedy=error.remedy)

@@ -1,0 +1,12 @@
+# Unpacks the bundle that was sent beside this script. Its hash is proven already; its parts are proven here.
+archive=$ARCHIVE
+target=$STATE/bundle/$VERSION
+rm -rf "$STATE"/bundle/*.part
+mkdir -p "$target.part"
+tar -xf "$archive" -C "$target.part" || fail "the bundle cannot be unpacked: it is truncated, not a tar archive, or the disk is full"
+[ -f "$target.part/SHA256SUMS" ] || fail "the archive has no SHA256SUMS: it was not made by 'kubeup bundle create'"
+(cd "$target.part" && sha256sum --quiet -c SHA256SUMS) || fail "a file in the bundle does not have the hash that SHA256SUMS gives"
+rm -rf "$target"
+mv "$target.part" "$target"
+echo "$SHA256" >"$target/.sha256"
+rm -f "$archive"

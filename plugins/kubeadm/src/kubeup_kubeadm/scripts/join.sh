@@ -1,0 +1,37 @@
+# kubeadm join. Not re-runnable by itself: a machine on which it was interrupted is cleaned first.
+if dirty; then
+    say "an earlier attempt was interrupted: cleans up"
+    if [ -s /etc/kubernetes/admin.conf ] && has kubectl; then
+        timeout 20 kubectl --kubeconfig=/etc/kubernetes/admin.conf delete node "$NAME" --wait=false >/dev/null 2>&1 || :
+    fi
+    clean
+fi
+put_keys
+find_ignored
+set -- --config "$CONFIG"
+[ -z "$ignored" ] || set -- "$@" --ignore-preflight-errors="$ignored"
+[ -z "$SKIP" ] || set -- "$@" --skip-phases="$SKIP"
+timeout "$LIMIT" kubeadm join "$@" &
+join=$!
+if [ "$ROLE" = controlPlane ] && [ "$ETCD_ADMISSION" = yes ]; then
+    # kubernetes#99305: the kubelet refuses etcd's static pod for good; only its restart helps
+    left=$LIMIT
+    while [ "$left" -gt 0 ] && kill -0 "$join" 2>/dev/null; do
+        if journalctl -u kubelet --no-pager -o cat 2>/dev/null | grep -q 'Failed to admit pod.*etcd'; then
+            say "the kubelet refused etcd (kubernetes#99305): restarts it"
+            systemctl restart kubelet
+            break
+        fi
+        left=$((left - 2))
+        sleep 2
+    done
+fi
+code=0
+wait "$join" || code=$?
+if [ "$code" != 0 ]; then
+    explain
+    [ "$code" != 124 ] || fail "kubeadm join did not come to an end within $LIMIT seconds"
+    fail "kubeadm join failed (exit code $code)"
+fi
+forget_keys
+echo "$CA" >"$STATE/joined"

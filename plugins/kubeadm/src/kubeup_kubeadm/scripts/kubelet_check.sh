@@ -1,0 +1,1 @@
+installed && grep -qs "$VERSION" "$STATE/kubelet"

@@ -1,0 +1,20 @@
+# New certificates from the same keys; every component reads its own when it starts.
+kubeadm certs renew all || fail "kubeadm certs renew failed"
+for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+    [ -n "$(running_of $component)" ] || continue
+    before=$(running_of $component)
+    restart_component $component
+    again() { now=$(running_of "$component") && [ -n "$now" ] && [ "$now" != "$before" ]; }
+    wait_for 120 again || {
+        explain
+        fail "$component does not run 120 seconds after its certificate was renewed"
+    }
+    if [ $component = etcd ]; then
+        wait_for 60 etcd_healthy || fail "etcd is not healthy 60 seconds after its certificate was renewed"
+    fi
+done
+wait_for 120 api_answers "$PORT" || {
+    explain
+    fail "the API server does not answer 120 seconds after its certificate was renewed"
+}
+systemctl restart kubelet

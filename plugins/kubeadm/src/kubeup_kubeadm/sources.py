@@ -1,0 +1,102 @@
+"""Where kubeadm, kubelet, kubectl and the images come from: the steps for `packages`, `bundle`, `preinstalled` and `auto`.
+
+`steps.py` puts them between the steps that every machine needs. An upgrade takes kubeadm first and the kubelet last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kubeup_core.bootstrapper import Archive, ClusterPlan, File, Step
+
+from .config import KubeadmConfig
+from .shell import script
+from .versions import release
+
+COMMUNITY = "https://pkgs.k8s.io/core:/stable:/v{minor}/{format}/"
+ALL = ("kubeadm", "kubelet", "kubectl")
+
+
+def source(cluster: ClusterPlan) -> str:
+    """packages | bundle | preinstalled | auto (preinstalled where it fits, else packages)."""
+    if cluster.source == "auto" and cluster.bundle is not None:
+        return "bundle"
+    return cluster.source
+
+
+def repository(cluster: ClusterPlan, form: str) -> str:
+    """URL of the repository for "deb" or "rpm". {version}, {minor} and {format} are filled in, in a given one too."""
+    major_minor = cluster.version.removeprefix("v").rpartition(".")[0]
+    url = cluster.repository or COMMUNITY
+    for name, value in (("{version}", cluster.version.removeprefix("v")), ("{minor}", major_minor), ("{format}", form)):
+        url = url.replace(name, value)
+    return url
+
+
+def unpack(cluster: ClusterPlan) -> tuple[Step, ...]:
+    """The bundle, on the machine; () without one."""
+    if source(cluster) != "bundle" or cluster.bundle is None:
+        return ()
+    archive: Archive = cluster.bundle
+    path = f"/var/lib/kubeup/bundle-{archive.sha256[:12]}.tar"
+    variables = {"VERSION": cluster.version, "SHA256": archive.sha256, "ARCHIVE": path}
+    return (
+        Step(
+            name="bundle",
+            title=f"unpacks the bundle of {cluster.version}",
+            script=script("bundle", **variables),
+            check=script("bundle_check", **variables),
+            files=(File(path=path, source=archive.path, sha256=archive.sha256, mode=0o600),),
+            timeout=900,
+            remedy="make the bundle again with `kubeup bundle create`, and look at the machine's disk",
+        ),
+    )
+
+
+def install(cluster: ClusterPlan, config: KubeadmConfig, binaries: Sequence[str] = ALL, name: str = "kubernetes") -> Step:
+    """These binaries, of the cluster's version."""
+    kind = source(cluster)
+    title = f"installs {', '.join(binaries)} {cluster.version}"
+    if kind == "bundle":
+        known = release(cluster.version)
+        wanted = (*binaries, "crictl") if known.crictl and "kubeadm" in binaries else tuple(binaries)
+        return Step(
+            name=name,
+            title=title,
+            script=script("binaries", VERSION=cluster.version, BINARIES=" ".join(wanted)),
+            timeout=120,
+            remedy="make a bundle of this version and architecture with `kubeup bundle create`",
+        )
+    if kind == "preinstalled":
+        return Step(
+            name=name,
+            title=f"looks for {cluster.version} on the machine",
+            script=script("preinstalled", VERSION=cluster.version),
+            timeout=60,
+            remedy="use an image that has this version, or set spec.kubernetes.source to packages",
+        )
+    step = Step(
+        name=name,
+        title=title,
+        script=script(
+            "key",
+            "packages",
+            VERSION=cluster.version,
+            PACKAGES=" ".join(binaries),
+            DEB=_deb_line(repository(cluster, "deb")),
+            RPM=repository(cluster, "rpm"),
+            KEY_URL=config.packages.key_url or repository(cluster, "deb").split(" ")[0].rstrip("/") + "/Release.key",
+            KEY_SHA256=config.packages.key_sha256,
+        ),
+        timeout=900,
+        remedy="see that the machine reaches the repository, or name a mirror in spec.kubernetes.repository, or use a bundle",
+    )
+    if kind == "auto":
+        return replace(step, check=script("installed", "installed_check", VERSION=cluster.version))
+    return step
+
+
+def _deb_line(url: str) -> str:
+    """What follows `deb` in a list of apt: a flat repository (URL/ /), unless suite and component are written behind the URL."""
+    return url if " " in url.strip() else f"{url.rstrip('/')}/ /"
