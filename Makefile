@@ -3,7 +3,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-MEMBERS := core providers/sim providers/docker kubeup
+MEMBERS := core $(patsubst %/pyproject.toml,%,$(wildcard providers/*/pyproject.toml plugins/*/pyproject.toml)) kubeup
 MEMBER_FILES := $(MEMBERS:%=%/pyproject.toml)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

@@ -42,6 +42,10 @@ def test_the_registering_call_of_bootstrappers_is_documented_with_its_exact_sign
     assert signature(hookspecs.BootstrapperRegister.bootstrapper, "bootstrapper") in page("hooks.md")
 
 
+def test_the_registering_call_of_snapshot_stores_is_documented_with_its_exact_signature():
+    assert signature(hookspecs.SnapshotStoreRegister.snapshot_store, "snapshot_store") in page("hooks.md")
+
+
 def test_the_contract_version_is_the_current_one():
     assert f"KUBEUP_CONTRACT = {CONTRACT}\n" in page("hooks.md")
 

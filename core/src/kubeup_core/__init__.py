@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import Blocked, Denied, InvalidSpec, NoCapacity, NotFound, NotReady, Place, SupplierError, Taken, Unknown
+from .snapshots import SnapshotStore
+from .snapshots import Stored as StoredSnapshot
 from .supplier import (
     CONTRACT,
     Access,
@@ -49,7 +51,7 @@ from .supplier import (
 )
 
 if TYPE_CHECKING:
-    from .hookspecs import BootstrapperRegister, ExecutorRegister, ProviderRegister, hookimpl
+    from .hookspecs import BootstrapperRegister, ExecutorRegister, ProviderRegister, SnapshotStoreRegister, hookimpl
     from .plugin_config import SecretRef
 
 __all__ = [
@@ -94,6 +96,9 @@ __all__ = [
     "Scope",
     "SecretRef",
     "Snapshot",
+    "SnapshotStore",
+    "SnapshotStoreRegister",
+    "StoredSnapshot",
     "SupplierError",
     "Suppliers",
     "Taken",
@@ -110,6 +115,7 @@ _LATER = {
     "ExecutorRegister": "hookspecs",
     "ProviderRegister": "hookspecs",
     "SecretRef": "plugin_config",
+    "SnapshotStoreRegister": "hookspecs",
     "hookimpl": "hookspecs",
 }
 

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from .bootstrapper import Bootstrapper
 from .executor import Executor, Keys
-from .supplier import Context, Suppliers
+from .snapshots import SnapshotStore
+from .supplier import Context, Data, Suppliers
 
 PROJECT = "kubeup"
 """pluggy's project name, the entry-point group, and the prefix of every hook."""
@@ -40,6 +41,11 @@ BuildExecutor: TypeAlias = Callable[[Keys], Executor]
 
 BuildBootstrapper: TypeAlias = Callable[[], Bootstrapper]
 """build() -> Bootstrapper. Called once per process, at first use; without I/O, never raises."""
+
+
+BuildSnapshotStore: TypeAlias = Callable[[str, Data], SnapshotStore]
+"""build(url, secrets) -> SnapshotStore. `secrets` is the data of the Secret that goes with the URL, {} when none is named. Without
+I/O. Raises InvalidSpec for a URL that is none."""
 
 
 class ProviderRegister(Protocol):
@@ -96,3 +102,20 @@ class BootstrapperRegister(Protocol):
 @hookspec
 def kubeup_register_bootstrappers(register: BootstrapperRegister) -> None:
     """Register the bootstrappers that this package brings: call `register.bootstrapper(...)` once for each."""
+
+
+class SnapshotStoreRegister(Protocol):
+    """What `kubeup_register_snapshot_stores` is handed."""
+
+    def snapshot_store(self, *, scheme: str, build: BuildSnapshotStore) -> None:
+        """Offer a place for snapshots of etcd.
+
+        scheme  of the URLs in `Cluster.spec.etcd.snapshots.to` that it serves ("s3"): a DNS label, one per installation; not "file"
+        build   makes the store of one URL
+        """
+        ...
+
+
+@hookspec
+def kubeup_register_snapshot_stores(register: SnapshotStoreRegister) -> None:
+    """Register the stores that this package brings: call `register.snapshot_store(...)` once for each."""

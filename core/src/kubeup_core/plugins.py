@@ -22,7 +22,7 @@ from typing import Protocol
 import pluggy
 
 from . import hookspecs
-from .hookspecs import PROJECT, Build, BuildBootstrapper, BuildExecutor, ModelClass
+from .hookspecs import PROJECT, Build, BuildBootstrapper, BuildExecutor, BuildSnapshotStore, ModelClass
 from .plugin_config import model_faults, secret_refs, validate
 from .provider_types import (
     LABEL,
@@ -35,6 +35,7 @@ from .provider_types import (
     PluginError,
     Plugins,
     ProviderType,
+    SnapshotStoreType,
     SwitchedOff,
     install_line,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "PluginError",
     "Plugins",
     "ProviderType",
+    "SnapshotStoreType",
     "SwitchedOff",
     "discover",
     "install_line",
@@ -77,6 +79,7 @@ def discover(files: Iterable[str | os.PathLike[str]] = (), found: Iterable[Entry
         broken=tuple(discovery.broken),
         executors=MappingProxyType(discovery.executors),
         bootstrappers=MappingProxyType(discovery.bootstrappers),
+        snapshot_stores=MappingProxyType(discovery.snapshot_stores),
     )
 
 
@@ -121,6 +124,7 @@ class _Discovery:
         self.providers: dict[str, ProviderType] = {}
         self.executors: dict[str, ExecutorType] = {}
         self.bootstrappers: dict[str, BootstrapperType] = {}
+        self.snapshot_stores: dict[str, SnapshotStoreType] = {}
         self.broken: list[BrokenPlugin] = []
 
     def add(self, candidate: _Candidate, origin: EntryPoint | Path) -> None:
@@ -138,24 +142,28 @@ class _Discovery:
         contract = _contract(module)
         manager = _manager(candidate, module)
         providers, executors, bootstrappers = _Providers(candidate, contract), _Executors(candidate), _Bootstrappers(candidate)
+        stores = _SnapshotStores(candidate)
         try:
             manager.hook.kubeup_register_providers(register=providers)
             manager.hook.kubeup_register_executors(register=executors)
             manager.hook.kubeup_register_bootstrappers(register=bootstrappers)
+            manager.hook.kubeup_register_snapshot_stores(register=stores)
         except _Fault:
             raise
         except (Exception, SystemExit) as error:
             raise _Fault(f"registering failed: {_said(error)}", _blame(candidate)) from error
-        if not (providers.types or executors.types or bootstrappers.types):
+        if not (providers.types or executors.types or bootstrappers.types or stores.types):
             raise _Fault(
                 "it registers nothing", _unmarked(module) or "call register.provider(...) in kubeup_register_providers"
             )
         _refuse_twice(candidate, providers.types, self.providers)
         _refuse_twice(candidate, executors.types, self.executors)
         _refuse_twice(candidate, bootstrappers.types, self.bootstrappers)
+        _refuse_twice(candidate, stores.types, self.snapshot_stores)
         self.providers.update(providers.types)
         self.executors.update(executors.types)
         self.bootstrappers.update(bootstrappers.types)
+        self.snapshot_stores.update(stores.types)
 
 
 class _Sourced(Protocol):
@@ -222,6 +230,27 @@ class _Executors:
             raise _Fault(f"executor {kind}: build is not callable", blame)
         c = self.candidate
         self.types[kind] = ExecutorType(kind=kind, build=build, distribution=c.distribution, version=c.version)
+
+
+class _SnapshotStores:
+    """The SnapshotStoreRegister that a plugin is handed."""
+
+    def __init__(self, candidate: _Candidate) -> None:
+        self.candidate = candidate
+        self.types: dict[str, SnapshotStoreType] = {}
+
+    def snapshot_store(self, *, scheme: str, build: BuildSnapshotStore) -> None:
+        blame = _blame(self.candidate)
+        if not LABEL.fullmatch(str(scheme)):
+            raise _Fault(f"the scheme {scheme!r} is not a DNS label (a-z, 0-9 and -)", blame)
+        if scheme == "file":
+            raise _Fault("snapshot store file: directories are kubeup's own", blame)
+        if scheme in self.types:
+            raise _Fault(f"it registers snapshot store {scheme} twice", blame)
+        if not callable(build):
+            raise _Fault(f"snapshot store {scheme}: build is not callable", blame)
+        c = self.candidate
+        self.types[scheme] = SnapshotStoreType(scheme=scheme, build=build, distribution=c.distribution, version=c.version)
 
 
 class _Bootstrappers:

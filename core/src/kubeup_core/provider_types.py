@@ -17,8 +17,9 @@ from functools import cached_property
 from pydantic import BaseModel
 
 from .bootstrapper import Bootstrapper
-from .hookspecs import PROJECT, Build, BuildBootstrapper, BuildExecutor, ModelClass
+from .hookspecs import PROJECT, Build, BuildBootstrapper, BuildExecutor, BuildSnapshotStore, ModelClass
 from .plugin_config import validate
+from .snapshots import Directory, SnapshotStore
 from .supplier import Capabilities, Context, Problem, Suppliers
 from .trace import traced, tracing
 
@@ -149,6 +150,21 @@ class BootstrapperType:
         return made
 
 
+@dataclass(frozen=True, kw_only=True)
+class SnapshotStoreType:
+    """One registered place for snapshots of etcd, and who brought it."""
+
+    scheme: str
+    build: BuildSnapshotStore
+    distribution: str
+    version: str
+
+    @property
+    def source(self) -> str:
+        """The distribution and its version, for messages."""
+        return f"{self.distribution} {self.version}".strip()
+
+
 @dataclass(frozen=True)
 class Plugins:
     """The registry: what is installed, and what is installed but off."""
@@ -157,6 +173,7 @@ class Plugins:
     broken: tuple[BrokenPlugin, ...] = ()
     executors: Mapping[str, ExecutorType] = field(default_factory=dict)
     bootstrappers: Mapping[str, BootstrapperType] = field(default_factory=dict)
+    snapshot_stores: Mapping[str, SnapshotStoreType] = field(default_factory=dict)
 
     def find(self, type: str) -> ProviderType:
         """Raises SwitchedOff or NotInstalled."""
@@ -199,6 +216,23 @@ class Plugins:
         """`spec.kubernetes.config` as the bootstrapper's model. Raises InvalidConfig with paths `spec.kubernetes.config...`,
         and what bootstrapper() raises."""
         return _checked(self.bootstrapper(name).config, value, "spec.kubernetes.config")
+
+    def snapshot_store(self, url: str, secrets: Mapping[str, str]) -> SnapshotStore:
+        """The store that a URL names. Raises InvalidSpec for a URL that is none, SwitchedOff or NotInstalled for its plugin."""
+        scheme = url.partition(":")[0]
+        if scheme == "file":
+            return Directory(url)
+        if scheme in self.snapshot_stores:
+            return self.snapshot_stores[scheme].build(url, secrets)
+        name = f"{PROJECT}-{scheme}"
+        for plugin in self.broken:
+            if plugin.distribution == name:
+                raise SwitchedOff(f"the snapshot store {scheme} ({_source(plugin)}) is off: {plugin.reason}", plugin.remedy)
+        known = ", ".join(["file", *sorted(self.snapshot_stores)])
+        raise NotInstalled(
+            f"nothing keeps snapshots at {url!r} (there is {known})",
+            f"install it: {install_line(name)}, or use file:///DIRECTORY",
+        )
 
     def config(self, type: str, value: Mapping[str, object]) -> BaseModel:
         """`Provider.spec.config` as the plugin's model. Raises InvalidConfig with paths `spec.config...`, and what find raises."""
