@@ -60,7 +60,6 @@ class Sshd:
     def __post_init__(self) -> None:
         self.home = self.folder / "home"
         self.home.mkdir(parents=True)
-        (self.folder / "authorized_keys").write_text(self.authorized)
         self.new_host_keys()
         self.port = self.port or _free_port()
         (self.folder / "sudoers").write_text("kubeup ALL=(ALL) NOPASSWD: ALL\nasks ALL=(ALL) ALL\n")
@@ -81,7 +80,8 @@ class Sshd:
     def start(self) -> "Sshd":
         settings = {
             "Port": str(self.port), "ListenAddress": "127.0.0.1", "PidFile": "none", "StrictModes": "no", "UsePAM": "no",
-            "AuthorizedKeysFile": str(self.folder / "authorized_keys"), "PasswordAuthentication": "no",
+            "AuthorizedKeysFile": "none", "AuthorizedKeysCommand": f"/usr/bin/echo {self.authorized}",
+            "AuthorizedKeysCommandUser": ME, "PasswordAuthentication": "no",
             "KbdInteractiveAuthentication": "no", "PermitRootLogin": "prohibit-password", "LogLevel": "ERROR",
             "Subsystem": "sftp internal-sftp", "SetEnv": f"HOME={self.home}", **self.options,
         }  # fmt: skip
@@ -107,13 +107,17 @@ class Sshd:
             lines = Path("/etc", name).read_text().splitlines()
             if name == "passwd":
                 lines = [f"root:x:0:0:root:{self.home}:/bin/bash", *(line for line in lines if not line.startswith("root:"))]
-                lines += [f"{user}:x:{uid}:{uid}::{self.home}:/bin/sh" for uid, user in enumerate(("kubeup", "asks"), 60001)]
-                lines += [f"noshell:x:60003:60003::{self.home}:/usr/sbin/nologin"]
+                lines += [f"{user}:x:{uid}:{uid}::/:/bin/sh" for uid, user in enumerate(("kubeup", "asks"), 60001)]
+                lines += ["noshell:x:60003:60003::/:/usr/sbin/nologin"]
             else:
                 lines += [f"{user}:x:19000:0:99999:7:::" for user in ("kubeup", "asks", "noshell")]
             (self.folder / name).write_text("\n".join(lines) + "\n")
             (self.folder / name).chmod(mode)
-        binds = "; ".join(f"mount --bind {self.folder / name} /etc/{name}" for name in ("passwd", "shadow", "sudoers"))
+        small = self.folder / "small"
+        small.mkdir(exist_ok=True)
+        binds = f"mount -t tmpfs -o size=64k tmpfs {small}; " + "; ".join(
+            f"mount --bind {self.folder / name} /etc/{name}" for name in ("passwd", "shadow", "sudoers")
+        )
         return f'set -e; {binds}; exec "$@"'
 
     def stop(self) -> None:

@@ -85,10 +85,14 @@ def test_a_path_that_is_no_file_is_refused(sshd, executor, folder):
             executor.upload(sshd().access(), path, [b""], 0o600, 20)
 
 
-def test_a_full_disk_leaves_the_old_file_and_says_where_to_look(sshd, executor):
+def test_a_full_disk_leaves_the_old_file_and_says_where_to_look(sshd, executor, run, users):
+    host = sshd()
+    file = host.folder / "small" / "conf"
+    executor.upload(host.access(), str(file), [b"old"], 0o600, 20)
     with pytest.raises(NotReady, match="was not written") as caught:
-        executor.upload(sshd().access(), "/dev/full/nothing", [b"x"], 0o600, 20)
+        executor.upload(host.access(), str(file), [b"x" * 32768] * 5, 0o600, 20)
     assert "disk" in caught.value.remedy
+    assert run(host.access(), f"cd {file.parent}; ls -A; cat conf") == (0, b"conf\nold")
 
 
 def test_another_user_writes_as_root_through_sudo(sshd, executor, folder, users):

@@ -14,6 +14,7 @@ import logging
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import paramiko
@@ -58,7 +59,7 @@ def load_key(private: str) -> paramiko.PKey:
 
 
 class Connection:
-    """A login that is alive. sessions, capacity, tunnels and used belong to the pool."""
+    """A login that is alive. sessions, capacity, tunnels, retired and used belong to the pool."""
 
     def __init__(self, target: Target, transport: paramiko.Transport, over: Connection | None) -> None:
         self.target = target
@@ -66,6 +67,7 @@ class Connection:
         self.sessions = 0
         self.tunnels = 0
         self.capacity = 0
+        self.retired = False
         self.used = 0.0
         self.root_lock = threading.Lock()
         self.is_root = False
@@ -79,9 +81,10 @@ class Connection:
         """A channel for one command. Raises Full, Lost."""
         try:
             return self._transport.open_session(timeout=min(CHANNEL, timeout))
-        except paramiko.ChannelException as error:
-            raise Full from error
         except (paramiko.SSHException, EOFError, OSError) as error:
+            # Of two refusals at once paramiko gives one caller the other's as well, and the other a plain SSHException
+            if self._transport.is_active() and not _late(error):
+                raise Full from error
             raise Lost(_said(error)) from error
 
     def tunnel(self, address: str, port: int, timeout: float) -> Any:
@@ -97,11 +100,16 @@ class Connection:
                     code="TunnelRefused",
                     remedy="set AllowTcpForwarding local (and PermitOpen any) in its sshd_config",
                 ) from error
-            raise NotReady(
-                f"jump host {self.target} cannot connect to {address} port {port}", retry_after=AGAIN, code="TunnelFailed"
-            ) from error
+            raise self._no_tunnel(address, port) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
+            if self._transport.is_active():
+                raise self._no_tunnel(address, port) from error
             raise Lost(_said(error)) from error
+
+    def _no_tunnel(self, address: str, port: int) -> NotReady:
+        return NotReady(
+            f"jump host {self.target} cannot connect to {address} port {port}", retry_after=AGAIN, code="TunnelFailed"
+        )
 
     def start(self, channel: Any, command: str) -> None:
         """Send the command. Raises Unknown: it may have arrived."""
@@ -134,8 +142,8 @@ class Files:
         self._target = target
         self._sftp = sftp
 
-    def create(self, path: str, mode: int) -> Any:
-        """A new file that nobody else can read before `mode` is set: by `finish`."""
+    def create(self, path: str) -> Any:
+        """A new file that nobody else can read before `finish` sets its mode."""
         file = self._do(path, lambda: self._sftp.open(path, "wbx"))
         self._do(path, lambda: file.chmod(0o600))
         file.set_pipelined(True)
@@ -145,11 +153,18 @@ class Files:
         self._do(path, lambda: file.write(data))
 
     def finish(self, path: str, file: Any, mode: int) -> None:
-        """On disk, or an error: a write's own error comes with the close at the latest."""
+        """On disk, or an error."""
         self._do(path, file.flush)
+        self._do(path, lambda: self._settle(file))
         self._do(path, lambda: file.chmod(mode))
         self._do(path, lambda: self._sftp._request(paramiko.sftp.CMD_EXTENDED, "fsync@openssh.com", file.handle))
         self._do(path, file.close)
+
+    def _settle(self, file: Any) -> None:
+        """Read the answers to all writes that were sent ahead. paramiko itself drops those that it does not wait for, and a write
+        that failed on a full disk with them; like fsync, that is not in its public interface."""
+        while file._reqs:
+            self._sftp._read_response(file._reqs.popleft())
 
     def replace(self, old: str, new: str) -> None:
         self._do(new, lambda: self._sftp.posix_rename(old, new))
@@ -161,7 +176,8 @@ class Files:
         self._sftp.get_channel().settimeout(seconds)
 
     def close(self) -> None:
-        self._sftp.close()
+        with suppress(OSError, EOFError):
+            self._sftp.close()
 
     def _do(self, path: str, act: Any) -> Any:
         where = f"{path} at {self._target}"
@@ -279,7 +295,7 @@ def _login(target: Target, transport: paramiko.Transport, key: paramiko.PKey) ->
     try:
         more = transport.auth_publickey(target.user, key)
     except paramiko.AuthenticationException as error:
-        if not transport.is_active() or "timeout" in str(error).lower():
+        if not transport.is_active() or _late(error):
             raise NotReady(
                 f"{target.host} broke off the login: {_said(error)}", retry_after=AGAIN, code="LoginBroken"
             ) from error
@@ -309,6 +325,10 @@ def _fingerprint(key: HostKey) -> str:
 def _left(deadline: float) -> float:
     """Seconds, never so few that the answer is a time-out before anything was tried."""
     return max(0.1, deadline - time.monotonic())
+
+
+def _late(error: BaseException) -> bool:
+    return isinstance(error, TimeoutError) or "timeout" in str(error).lower()
 
 
 def _said(error: BaseException) -> str:

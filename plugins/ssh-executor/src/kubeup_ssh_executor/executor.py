@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from kubeup_core.errors import Denied, InvalidSpec, Unknown
+from kubeup_core.errors import Denied, InvalidSpec, NotReady, Unknown
 from kubeup_core.executor import Keys
 from kubeup_core.supplier import Access
 
-from .client import Connection, Files, connect, load_key, presented
+from .client import Files, connect, load_key, presented
 from .pool import Pool, Session
 from .streams import talk
 from .targets import Target, target
@@ -54,7 +54,6 @@ class SshExecutor:
             session.connection.start(session.channel, command)
             yield from talk(session.channel, stdin, deadline, str(who))
         finally:
-            session.channel.close()
             self._pool.done(session)
 
     def upload(self, access: Access, path: str, content: Iterable[bytes], mode: int, timeout: float) -> None:
@@ -70,7 +69,6 @@ class SshExecutor:
             finally:
                 files.close()
         finally:
-            session.channel.close()
             self._pool.done(session)
 
     def host_key(self, access: Access, timeout: float) -> str:
@@ -86,14 +84,20 @@ class SshExecutor:
     # -- inside ----------------------------------------------------------------------------------------------------------
 
     def _session(self, who: Target, deadline: float) -> Session:
-        session = self._pool.session(who, deadline)
-        try:
-            _become_root(session.connection, deadline)
-        except BaseException:
-            session.channel.close()
+        """A channel for one command, on a connection that was proven to be root's: once, with a channel of its own."""
+        while True:
+            session = self._pool.session(who, deadline)
+            connection = session.connection
+            try:
+                with connection.root_lock:
+                    if connection.is_root:
+                        return session
+                    _prove_root(session, deadline)
+                    connection.is_root = True
+            except BaseException:
+                self._pool.done(session)
+                raise
             self._pool.done(session)
-            raise
-        return session
 
     def _files(self, who: Target, session: Session) -> Files:
         """root's own sftp subsystem; for others sftp's server run by sudo, so that both write as root."""
@@ -109,28 +113,24 @@ def _as_root(who: Target, command: str) -> str:
     return f"exec {command}" if who.user == "root" else f"exec sudo -n {command}"
 
 
-def _become_root(connection: Connection, deadline: float) -> None:
-    """Once per connection: that the login has a shell, and that it is root's or may become so without being asked."""
-    with connection.root_lock:
-        if connection.is_root:
-            return
-        who = connection.target
-        channel = connection.session(max(0.1, deadline - time.monotonic()))
-        connection.start(channel, _as_root(who, "sh -c 'echo uid=$(id -u)'"))
-        output, code = _collected(talk(channel, b"", deadline, str(who)))
-        if code == 0 and "uid=0" in output.split():
-            connection.is_root = True
-            return
-        said = " ".join(output.split())[-300:]
-        if who.user == "root":
-            raise Denied(
-                f"{who} gives no shell: {said or f'exit code {code}'}", code="NoShell", remedy="give root a shell there"
-            )
-        raise Denied(
-            f"{who} may not become root without a password: {said or f'exit code {code}'}",
-            code="SudoRefused",
-            remedy=f"put `{who.user} ALL=(ALL) NOPASSWD: ALL` into /etc/sudoers.d/kubeup there, or log in as root (spec.access.user)",
-        )
+def _prove_root(session: Session, deadline: float) -> None:
+    """That the login has a shell, and that it is root's or may become so without being asked."""
+    who = session.connection.target
+    try:
+        session.connection.start(session.channel, _as_root(who, "sh -c 'echo uid=$(id -u)'"))
+        output, code = _collected(talk(session.channel, b"", deadline, str(who)))
+    except Unknown as error:
+        raise NotReady(f"{error.message}; it only asked who it is", retry_after=5, code=error.code) from error
+    if code == 0 and "uid=0" in output.split():
+        return
+    said = " ".join(output.split())[-300:] or f"exit code {code}"
+    if who.user == "root":
+        raise Denied(f"{who} gives no shell: {said}", code="NoShell", remedy="give root a shell there")
+    raise Denied(
+        f"{who} may not become root without a password: {said}",
+        code="SudoRefused",
+        remedy=f"put `{who.user} ALL=(ALL) NOPASSWD: ALL` into /etc/sudoers.d/kubeup there, or log in as root (spec.access.user)",
+    )
 
 
 def _collected(stream: Iterator[bytes | int]) -> tuple[str, int]:
@@ -147,7 +147,7 @@ def _put(files: Files, path: str, content: Iterable[bytes], mode: int, deadline:
     folder, name = posixpath.split(path)
     beside = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}")
     files.limit(max(0.1, deadline - time.monotonic()))
-    file: Any = files.create(beside, mode)
+    file: Any = files.create(beside)
     try:
         for chunk in content:
             left = deadline - time.monotonic()

@@ -10,6 +10,7 @@ import copy
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,9 @@ SESSIONS = 8
 """On one connection, unless the host allows fewer."""
 
 PER_TARGET = 4
+ROUNDS = 3
+"""Connections that must take no session at all before it is said that the host allows none."""
+
 TOTAL = 128
 IDLE = 600.0
 """Seconds after which an unused connection is closed."""
@@ -46,7 +50,6 @@ class _Host:
     opening: bool = False
     attempts: int = 0
     error: SupplierError | None = None
-    capacity: int = SESSIONS
 
 
 class Pool:
@@ -58,13 +61,16 @@ class Pool:
 
     def session(self, target: Target, deadline: float) -> Session:
         """A channel for one command. A connection that turns out to be dead is replaced, once. Raises what connecting raises."""
-        lost = False
+        lost, full = False, 0
         while True:
             connection = self._take(target, deadline)
             try:
                 return Session(connection, connection.session(max(0.1, deadline - time.monotonic())))
-            except Full as full:
-                self._filled(connection, full)
+            except Full as error:
+                full += not self._filled(connection)
+                if full >= ROUNDS:
+                    remedy = "raise MaxSessions in its sshd_config"
+                    raise Denied(f"{target} allows no sessions", code="NoSessions", remedy=remedy) from error
             except Lost as error:
                 self._drop(connection)
                 if lost:
@@ -75,6 +81,12 @@ class Pool:
                 raise
 
     def done(self, session: Session) -> None:
+        """With a command that was abandoned its connection retires: sshd counts the session until the command ends, and it may
+        have been the connection that went silent."""
+        if not session.channel.status_event.is_set():
+            session.connection.retired = True
+        with suppress(OSError, EOFError):
+            session.channel.close()
         self._give_back(session.connection)
 
     def over(self, target: Target, use: Callable[[Connection], Any], deadline: float) -> Any:
@@ -122,13 +134,14 @@ class Pool:
                     host = self._hosts.setdefault(target, _Host())
                     if waited is not None and host.attempts > waited and host.error is not None:
                         raise copy.copy(host.error) from host.error
-                    free = [c for c in host.connections if c.sessions < host.capacity]
+                    working = [c for c in host.connections if not c.retired]
+                    free = [c for c in working if c.sessions < c.capacity]
                     if free:
                         best = min(free, key=lambda c: c.sessions)
                         best.sessions += 1
                         best.used = time.monotonic()
                         return best
-                    if not host.opening and len(host.connections) < PER_TARGET:
+                    if not host.opening and len(working) < PER_TARGET:
                         over += self._make_room()
                         host.opening = True
                         break
@@ -156,23 +169,22 @@ class Pool:
             host.opening, host.attempts, host.error = False, host.attempts + 1, None
             if connection.over is not None:
                 connection.over.tunnels += 1
-            connection.sessions, connection.used = 1, time.monotonic()
+            connection.sessions, connection.capacity, connection.used = 1, SESSIONS, time.monotonic()
             if not self._closed:
                 host.connections.append(connection)
                 self._hosts[target] = host
             self._changed.notify_all()
         return connection
 
-    def _filled(self, connection: Connection, full: Full) -> None:
+    def _filled(self, connection: Connection) -> bool:
+        """Ask it for no more than it has. False when it has none, and yet is full: sshd still counts what was abandoned on it, or
+        allows none at all; another connection will tell."""
         with self._changed:
             connection.sessions -= 1
-            host = self._hosts.get(connection.target)
-            if connection.sessions <= 0:
-                raise Denied(
-                    f"{connection.target} allows no sessions", code="NoSessions", remedy="raise MaxSessions in its sshd_config"
-                ) from full
-            if host is not None:
-                host.capacity = max(1, min(host.capacity, connection.sessions))
+            connection.capacity = min(connection.capacity, connection.sessions)
+            connection.retired = connection.retired or not connection.sessions
+            self._changed.notify_all()
+            return connection.sessions > 0
 
     def _give_back(self, connection: Connection) -> None:
         with self._changed:
@@ -200,7 +212,8 @@ class Pool:
         now, over = time.monotonic(), []
         for target, host in list(self._hosts.items()):
             for connection in list(host.connections):
-                idle = not connection.sessions and not connection.tunnels and now - connection.used > IDLE
+                unused = not connection.sessions and not connection.tunnels
+                idle = unused and (connection.retired or now - connection.used > IDLE)
                 if idle or not connection.alive:
                     self._remove(host, connection)
                     over.append(connection)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from kubeup_core.errors import Unknown
@@ -37,7 +38,8 @@ def talk(channel: Any, stdin: bytes, deadline: float, who: str) -> Iterator[byte
         yield channel.exit_status
     finally:
         over.set()
-        channel.close()
+        with suppress(OSError, EOFError):  # closing says goodbye, which a dead connection does not take
+            channel.close()
 
 
 def _output(channel: Any, deadline: float, who: str) -> Iterator[bytes]:
