@@ -62,6 +62,14 @@ def test_a_build_that_fails_leaves_no_artifact(cache: Path) -> None:
     assert [entry.suffix for entry in cache.iterdir()] == [".lock"]
 
 
+def test_a_builder_that_was_killed_leaves_nothing_after_the_next(cache: Path) -> None:
+    path = build.artifact("thing", {}, Path.mkdir, suffix="")
+    killed = path.with_name(f".{path.name}-killed")
+    path.rename(killed)
+    assert build.artifact("thing", {}, Path.mkdir, suffix="") == path
+    assert not killed.exists()
+
+
 def test_what_is_missing_is_said_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "COMMANDS", {"some-package": "no-such-command", "dash": "sh"})
     assert system.missing() == ["some-package"]

@@ -1,4 +1,4 @@
-"""The one builder of the artifacts that tests use: one function per artifact, which returns the path of a finished file.
+"""The cache of the artifacts that tests use, and the root of their machines: a function returns the path of a finished file.
 
 Artifacts lie in a cache ($KUBEUP_TEST_CACHE, else the XDG cache folder's kubeup/artifacts) under a name with the hash of their
 inputs: a changed recipe is another file. A file appears whole or not at all, and one builder at a time makes it, also
@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -59,7 +60,9 @@ def artifact(name: str, inputs: dict[str, object], make: Callable[[Path], None],
     with path.with_name(f"{name}-{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-") as folder:
+            for left in path.parent.glob(f".{name}-{key}-*"):  # by a builder that was killed
+                shutil.rmtree(left)
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-{key}-") as folder:
                 unfinished = Path(folder, path.name)
                 make(unfinished)
                 unfinished.rename(path)

@@ -144,7 +144,7 @@ def cni_plugins() -> Path:
 
 
 def is_base(name: str) -> bool:
-    return not name.startswith((*UNWANTED, "usr/bin/etcd", CNI_FOLDER))
+    return not f"{name}/".startswith((*UNWANTED, "usr/bin/etcd", CNI_FOLDER))
 
 
 def recipe() -> str:
