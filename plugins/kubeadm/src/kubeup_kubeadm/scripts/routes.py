@@ -90,7 +90,8 @@ def mtu(address):
 
 
 def write(path, text):
-    """In one step, through a file beside the folder: the runtime reads whatever lies in it."""
+    """In one step: the runtime never reads half of it. Within the folder, because containerd overlooks what is moved in from outside;
+    under a name that it does not take for a configuration."""
     try:
         with open(path) as file:
             if file.read() == text:
@@ -99,7 +100,7 @@ def write(path, text):
         pass
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(folder), prefix=".kubeup-")
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".kubeup-", suffix=".tmp")
     with os.fdopen(handle, "w") as file:
         file.write(text)
     os.chmod(temporary, 0o644)
