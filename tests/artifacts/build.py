@@ -3,8 +3,6 @@
 Artifacts lie in a cache ($KUBEUP_TEST_CACHE, else the XDG cache folder's kubeup/artifacts) under a name with the hash of their
 inputs: a changed recipe is another file. A file appears whole or not at all, and one builder at a time makes it, also
 with several test processes. Getting a file into an engine is `engine.py`'s.
-
-    python -m kubeup_artifacts.build      makes all of them (with tests/ on the path, as under pytest)
 """
 
 from __future__ import annotations
@@ -82,7 +80,3 @@ def mmdebstrap(command: list[str], path: Path) -> None:
     done = subprocess.run([*command, SUITE, str(path)], capture_output=True, text=True)
     if done.returncode != 0:
         raise CannotBuild(f"mmdebstrap failed ({done.returncode}): {done.stderr.strip()[-2000:]}")
-
-
-if __name__ == "__main__":
-    print(machine_image())

@@ -40,8 +40,3 @@ def bundle_inputs(version: str = VERSIONS[0]) -> Path:
     inputs = {name: "/".join(file.parts[-3:]) for name, file in wanted.items()}
     inputs["bin/crictl"] = hashlib.sha256(CRICTL.read_bytes()).hexdigest()
     return artifact(f"bundle-inputs-{version}", {"files": inputs}, make, suffix="")
-
-
-if __name__ == "__main__":
-    for each in VERSIONS:
-        print(bundle_inputs(each))

@@ -28,22 +28,9 @@ PACKAGES = "libc6,iptables,conntrack,ipset,kmod,busybox,etcd-server,etcd-client,
 CNI_FOLDER = "usr/lib/cni"
 IPTABLES = [f"{family}tables{what}" for family in ("ip", "ip6") for what in ("", "-save", "-restore")]
 APPLETS = (
-    "sh",
-    "cat",
-    "echo",
-    "env",
-    "grep",
-    "hostname",
-    "httpd",
-    "ip",
-    "ls",
-    "mkdir",
-    "nc",
-    "nslookup",
-    "ping",
-    "sleep",
-    "wget",
-)
+    "awk cat date echo env false grep head hostname httpd id ip kill ls mkdir nc nslookup ping printf ps rm sed seq sh sleep sort"
+    " tail touch tr true uniq wget"
+).split()
 
 UNWANTED = (
     "dev/", "etc/apt/", "etc/resolv.conf", "etc/hostname", "etc/dpkg/", "var/cache/", "var/lib/apt/", "var/lib/dpkg/",
@@ -158,8 +145,3 @@ def architecture() -> str:
     if done.returncode != 0:
         raise CannotBuild("dpkg does not say what architecture this is: images for tests are made on Debian")
     return done.stdout.strip()
-
-
-if __name__ == "__main__":
-    for image, tar in images().items():
-        print(image, tar)

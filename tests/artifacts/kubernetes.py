@@ -202,7 +202,3 @@ def run(command: list[str], cwd: Path | None = None, environment: dict[str, str]
     if done.returncode != 0:
         raise CannotBuild(f"{' '.join(command)[:200]} failed ({done.returncode}): {done.stderr.strip()[-2000:]}")
     return done.stdout
-
-
-if __name__ == "__main__":
-    print(built())

@@ -162,7 +162,3 @@ def repository(root: Path, address: str = EVERY_ADDRESS, port: int = 0) -> Itera
 def source_line(version: str, url: str, key: Path | str) -> str:
     """The line of a sources list for the minor of this version, with the server's URL and the path of its key."""
     return f"deb [signed-by={key}] {url}/{folder(version)}/ /\n"
-
-
-if __name__ == "__main__":
-    print(kubernetes_packages())
