@@ -30,7 +30,7 @@ IPTABLES = [f"{family}tables{what}" for family in ("ip", "ip6") for what in ("",
 APPLETS = (
     "awk cat date echo env false grep head hostname httpd id ip kill ls mkdir nc nslookup ping printf ps rm sed seq sh sleep sort"
     " tail touch tr true uniq wget"
-).split()
+)
 
 UNWANTED = (
     "dev/", "etc/apt/", "etc/resolv.conf", "etc/hostname", "etc/dpkg/", "var/cache/", "var/lib/apt/", "var/lib/dpkg/",
@@ -83,7 +83,7 @@ def common_images() -> Path:
         with step("Images of etcd, pause and busybox", about=5):
             base = oci.part(root, is_base)
             etcd = oci.part(root, lambda name: name in ("usr/bin/etcd", "usr/bin/etcdctl"))
-            links = oci.layer({f"usr/local/bin/{applet}": oci.Link("/bin/busybox") for applet in APPLETS})
+            links = oci.layer({f"usr/local/bin/{applet}": oci.Link("/bin/busybox") for applet in APPLETS.split()})
             oci.write_image(path / tar_name(ETCD), ETCD, [base, etcd], architecture())
             oci.write_image(path / tar_name(PAUSE), PAUSE, [oci.layer({"pause": pause})], architecture(), entrypoint=["/pause"])
             oci.write_image(path / tar_name(BUSYBOX), BUSYBOX, [base, links], architecture(), command=["sh"])
