@@ -54,7 +54,7 @@ class HttpClient:
             headers["Authorization"] = f"Bearer {login.token}"
         self._http = httpx.Client(
             base_url=login.url,
-            verify=_tls(login),
+            verify=tls_context(login),
             headers=headers,
             timeout=_TIMEOUT,
             # A watch keeps its connection; a limit would let watches starve everything else.
@@ -155,7 +155,7 @@ class HttpClient:
         try:
             with self._http.stream("GET", path, params=params, timeout=_WATCH_TIMEOUT) as answer:
                 if answer.status_code >= 400:
-                    raise _error(answer.read(), answer.status_code)
+                    raise answered(answer.read(), answer.status_code)
                 yield answer
         except httpx.HTTPError as error:
             raise self._unavailable(error) from error
@@ -204,7 +204,7 @@ class HttpClient:
         except httpx.HTTPError as error:
             raise self._unavailable(error) from error
         if answer.status_code >= 400:
-            raise _error(answer.content, answer.status_code)
+            raise answered(answer.content, answer.status_code)
         return answer.content
 
     def _unavailable(self, error: httpx.HTTPError) -> Unavailable:
@@ -327,21 +327,33 @@ def path_of(kind: Kind, namespace: str = "", name: str = "", subresource: str = 
     return "/".join(part for part in (f"{root}{inside}/{kind.plural}", name, subresource) if part)
 
 
-def _tls(login: Login) -> ssl.SSLContext:
+def tls_context(login: Login) -> ssl.SSLContext:
+    """Trusts the login's authority only, and shows its certificate."""
     context = ssl.create_default_context(cadata=login.ca or None)
     if login.certificate:
-        # ssl reads certificates from files only.
-        fd, name = tempfile.mkstemp()
-        try:
-            with os.fdopen(fd, "w") as file:
-                file.write(login.certificate)
-            context.load_cert_chain(name)
-        finally:
-            os.unlink(name)
+        _load(context, login.certificate)
     return context
 
 
-def _error(data: bytes, code: int) -> StatusError:
+def _load(context: ssl.SSLContext, certificate: str) -> None:
+    """ssl reads certificates from files only: from one that is only memory, where there is such a thing."""
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("certificate", os.MFD_CLOEXEC), "w") as file:
+            file.write(certificate)
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+        return
+    fd, name = tempfile.mkstemp()
+    try:
+        with os.fdopen(fd, "w") as file:
+            file.write(certificate)
+        context.load_cert_chain(name)
+    finally:
+        os.unlink(name)
+
+
+def answered(data: bytes, code: int) -> StatusError:
+    """What a refusal says: a Status object, or whatever stands in front of the server."""
     try:
         status = orjson.loads(data)
     except ValueError:

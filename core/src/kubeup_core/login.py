@@ -34,7 +34,16 @@ class Login:
 def read_kubeconfig(path: Path, context: str = "") -> Login:
     """One context of a kubeconfig, the current one by default: token or client certificate. Raises ConfigError."""
     try:
-        config = yaml.safe_load(path.read_text())
+        text = path.read_text()
+    except OSError as error:
+        raise ConfigError(f"{error.filename or path} cannot be read: {error.strerror}; name another kubeconfig") from error
+    return parse_kubeconfig(text, path, context)
+
+
+def parse_kubeconfig(text: str, path: Path, context: str = "") -> Login:
+    """As `read_kubeconfig`. path: what it is called in messages, and where files that it names are looked for."""
+    try:
+        config = yaml.safe_load(text)
         chosen = _named(config, "contexts", context or config.get("current-context", ""), path)["context"]
         cluster = _named(config, "clusters", chosen["cluster"], path)["cluster"]
         user = _named(config, "users", chosen["user"], path)["user"] or {}
