@@ -9,6 +9,7 @@ anything is sent. Keys are kept in `ssh_keys.py`; how a connection works is the 
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ from .ssh_keys import KNOWN_HOSTS, PRIVATE, known, on_console, pin, secret_name,
 from .troubles import LATER, SOON, Trouble, trouble
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 OUTPUT = 64 * 2**20
 """Bytes of output at most: it is kept in memory."""
@@ -93,6 +96,10 @@ class Reach:
         executor = self._executor(kind, machine)
         access = self._access(call, executor)
         return self._do(call, lambda: _collected(machine, executor.execute(access, script, stdin, timeout)), own=True)
+
+    def call(self, machine: Machine, script: str, stdin: bytes = b"", timeout: float = 30.0) -> Finished:
+        """As `run`, for threads that may wait, as those in which suppliers are called: it blocks until the script has ended."""
+        return _Waiting(self.env, self.controller).run(machine, script, stdin, timeout)
 
     # -- where and as whom -----------------------------------------------------------------------------------------------
 
@@ -183,21 +190,32 @@ class Reach:
     # -- calls -----------------------------------------------------------------------------------------------------------
 
     def _do(self, call: _Call, fn: Callable[[], T], *, own: bool = False) -> T:
-        """own: an executor's. What one machine's door says is no word about its place, which `Calls` would take an error for, so it
-        comes back as a value."""
-        outcome = self.env.calls.do(
+        """own: an executor's, in threads of its cluster's own. What one machine's door says is no word about its place, which
+        `Calls.do` would take an error for."""
+        machine = call.machine
+        if own:
+            cluster = self.env.cache.get(Cluster, machine.spec.cluster, machine.namespace)
+            pool = threads_of(cluster.uid if cluster is not None else "")
+            return self.env.calls.background(
+                pool, machine.uid, call.verb, lambda: _mapped(fn), wake=call.wake, token=call.token, limit=call.limit
+            )
+        return self.env.calls.do(
             call.place,
-            f"{call.machine.uid}/access" if own else call.machine.uid,
+            machine.uid,
             call.verb,
-            (lambda: _caught(fn)) if own else fn,
+            fn,
             wake=call.wake,
             token=call.token,
             mutating=False,
             limit=call.limit,
         )
-        if isinstance(outcome, SupplierError):
-            raise outcome
-        return outcome
+
+
+class _Waiting(Reach):
+    """Nothing is handed to another thread, and nobody is woken."""
+
+    def _do(self, call: _Call, fn: Callable[[], T], *, own: bool = False) -> T:
+        return fn()
 
 
 def not_reached(error: SupplierError, machine: Machine) -> Trouble:
@@ -247,6 +265,7 @@ class Executors:
                 over.append((kind, cluster))
             for key in over:
                 self._built.pop(key)[1].close()
+                env.calls.end(threads_of(key[1]))
             if (kind, cluster) not in self._built:
                 try:
                     self._built[(kind, cluster)] = (digest, env.plugins.executor(kind).build(Keys(private_key=private)))
@@ -260,6 +279,11 @@ class Executors:
             for _, executor in self._built.values():
                 executor.close()
             self._built.clear()
+
+
+def threads_of(cluster: str) -> str:
+    """The name of the threads in which a cluster's executor is called."""
+    return f"access/{cluster}"
 
 
 # -- below ---------------------------------------------------------------------------------------------------------------
@@ -305,8 +329,12 @@ def _collected(machine: Machine, stream: Iterator[bytes | int]) -> Finished:
     return Finished(code, bytes(output))
 
 
-def _caught(fn: Callable[[], T]) -> T | SupplierError:
+def _mapped(fn: Callable[[], T]) -> T:
+    """Whatever else an executor's code raises: nobody can say how far it came."""
     try:
         return fn()
-    except SupplierError as error:
-        return error
+    except SupplierError:
+        raise
+    except Exception as error:
+        log.warning("an executor raised %s, which is not a SupplierError", type(error).__name__)
+        raise Unknown(f"the executor failed: {type(error).__name__}") from error

@@ -11,11 +11,14 @@ from typing import Any, cast
 
 from ..kinds import LoadBalancer
 from ..kinds.load_balancer import LBMemberStatus, ListenerStatus, LoadBalancerStatus, MemberCounts
-from ..supplier import LoadBalancerState, Phase
+from ..supplier import Host, LoadBalancerState, Phase
 from .members import Chosen
 from .troubles import Trouble
 
 SHOWN = 20
+ADDRESS_FIXED = "AddressFixed"
+"""The condition of a balancer on machines: whether its address stays when a machine under it is replaced."""
+
 STATES = ("initial", "healthy", "unhealthy", "draining", "unused")
 
 
@@ -43,6 +46,16 @@ def describe(
     else:
         status.drop_condition("SelfReach")
     return _progress(balancer, status, members, state)
+
+
+def follow(balancer: LoadBalancer, status: LoadBalancerStatus, hosts: tuple[Host, ...], now: float) -> None:
+    """For a balancer on machines: with one, its address is that machine's, known before anything listens there, and only as lasting."""
+    if len(hosts) > 1:
+        status.drop_condition(ADDRESS_FIXED)
+        return
+    status.address, _ = _address((hosts[0].address,), status)
+    message = "its address is that of the one machine that it runs on, and may change when that machine is replaced"
+    _set(balancer, status, ADDRESS_FIXED, False, "FollowsMachine", message, now)
 
 
 def _degraded(

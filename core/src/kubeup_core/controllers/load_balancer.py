@@ -1,28 +1,30 @@
 """Load balancers: made where they belong, kept in front of the machines that are wanted, and removed with proof.
 
 The supplier is given the whole wish each time: `members.py` chooses it, `balancer_status.py` says what came of it, and
-`deregistration.py` lets machines go.
+`deregistration.py` lets machines go. Where it is made, and the machines that some run on, is in `balancer_hosts.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..client import Event
 from ..errors import SupplierError
-from ..kinds import Cluster, Launch, LoadBalancer, Machine, Provider
+from ..kinds import Cluster, Launch, LoadBalancer, Machine, NodePool, Provider
 from ..kinds.load_balancer import FINALIZER
-from ..kinds.nodepool import parse_duration
+from ..objects import parse_timestamp
 from ..plugins import InvalidConfig
 from ..runtime.calls import InProgress
 from ..runtime.controller import Controller, Env, Key, Result, Watch
 from ..runtime.places import Place
-from ..supplier import Listener, LoadBalancerSpec, LoadBalancerState, Mark, Phase
-from .balancer_status import describe
+from ..supplier import Host, LoadBalancerSpec, LoadBalancerState, Mark, Phase
+from .balancer_hosts import BalancerHosts, default_balancer_provider, mark_of, not_offered, pool_name
+from .balancer_status import ADDRESS_FIXED, describe, follow
 from .deregistration import DEREGISTERED, Deregistration
 from .marks import ref_of
-from .members import Backend, Chosen, choose
+from .members import Backend, Chosen, choose, listeners
 from .network import network_data
 from .single import STEP, NotYet, Single
 from .troubles import (
@@ -41,6 +43,19 @@ from .troubles import (
     write_status,
 )
 
+PATIENCE = 60.0
+"""Awake seconds for which the removal from machines that are deleted next is tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scene:
+    """What a wish is made of besides the spec. home: whose network it is in. hosts: the machines that it runs on."""
+
+    home: Place
+    mark: Mark
+    data: Mapping[str, str]
+    hosts: tuple[Host, ...]
+
 
 class LoadBalancerController(Controller):
     name = "loadbalancer"
@@ -50,12 +65,14 @@ class LoadBalancerController(Controller):
         self.watches = (
             Watch(Machine, self._of_machine),
             Watch(Cluster, lambda event: self._of_cluster(event.object.namespace, event.object.name)),
+            Watch(NodePool, self._of_pool),
             Watch(Provider, lambda event: [_key(b) for b in env.cache.list(LoadBalancer)]),
         )
         super().__init__(env)
         self.single: Single[LoadBalancerState] = Single(env, "load_balancers", self.name)
         env.inventory.on_change("load_balancers", self._of_mark)
         self.deregistration = Deregistration(env)
+        self.hosts = BalancerHosts(env)
 
     def reconcile(self, key: Key) -> Result:
         balancer = self.env.cache.get(LoadBalancer, key.name, key.namespace)
@@ -78,63 +95,68 @@ class LoadBalancerController(Controller):
     def _place(self, balancer: LoadBalancer, cluster: Cluster) -> tuple[Place | None, Trouble | None]:
         """What `auto` means: the Provider that the cluster names, else the cluster's own. Once made, it stays where it is."""
         named = [n for n in (balancer.spec.provider, cluster.spec.load_balancers.provider) if n != "auto"]
-        name = named[0] if named else balancer.status.provider or cluster.spec.provider
+        name = named[0] if named else balancer.status.provider or default_balancer_provider(self.env, cluster)
+        if isinstance(name, Trouble):
+            return None, name
         place, found = usable(self.env, name)
         if place is None:
             return None, found
-        if not (place.may_change if balancer.status.id else place.may_create):
+        # What runs on lent machines names its Provider first, and that holds the Provider.
+        free = place.ok if place.capabilities.hosts else place.may_create
+        if not (place.may_change if balancer.status.id else free):
             return None, not_usable(name, place)
         if place.suppliers.load_balancers is None:
-            others = sorted(p.name for p in self.env.places.all() if p.usable and p.suppliers.load_balancers is not None)
-            remedy = (
-                f"set spec.provider to one that has them: {', '.join(others)}" if others else "none that is set up has them"
-            )
-            return None, Trouble(reason="NotOffered", message=f"Provider {name} has no load balancers; {remedy}", stalled=True)
-        if place.capabilities.hosts > 0:
-            message = (
-                f"load balancers of Provider {name} run on {place.capabilities.hosts} machines of their own, and this version of "
-                "kubeup lends no machines to a balancer; set spec.provider to a Provider with load balancers of its own"
-            )
-            return None, Trouble(reason="HostsNotOffered", message=message, stalled=True)
+            return None, not_offered(self.env, name)
         return place, None
 
     def _keep(self, balancer: LoadBalancer, cluster: Cluster, place: Place) -> Result:
         old = balancer.status.provider
         if old is not None and old != place.name:
             return self._move(balancer, cluster, old)
-        data = network_data(cluster, place)
-        if data is None:
-            found = Trouble(
-                reason="NetworkNotReady", message=f"waits for the network of Cluster {cluster.name} at {place.name}"
-            )
-            after = self.deregistration.check(balancer, self._machines(balancer), None)
-            return self._tell(balancer, found, after)
+        home, found = self.hosts.home(cluster, place)
+        data = network_data(cluster, home) if home is not None else None
+        if home is not None and data is None:
+            found = Trouble(reason="NetworkNotReady", message=f"waits for the network of Cluster {cluster.name} at {home.name}")
+        if home is None or data is None:
+            return self._held_up(balancer, found)
         mark = mark_of(self.env, balancer, cluster)
         if old is None:
             balancer = self._begin(balancer, place, mark)
-        return self._serve(balancer, cluster, place, mark, data)
+        try:
+            hosts, found = self.hosts.keep(balancer, cluster, place)
+        except InvalidConfig as invalid:
+            hosts, found = (), Trouble(reason="InvalidOverrides", message=str(invalid), stalled=True)
+        if found is not None:
+            return self._held_up(balancer, found)
+        return self._serve(balancer, cluster, place, _Scene(home=home, mark=mark, data=data, hosts=hosts))
+
+    def _held_up(self, balancer: LoadBalancer, found: Trouble | None) -> Result:
+        """Nothing can be asked of the supplier: machines that leave are let go when their time is over."""
+        assert found is not None
+        return self._tell(balancer, found, self.deregistration.check(balancer, self._machines(balancer), None))
 
     def _begin(self, balancer: LoadBalancer, place: Place, mark: Mark) -> LoadBalancer:
         """The finalizer, and where it is going to be made: both are stored before anything is."""
         balancer = hold(self.env, balancer, FINALIZER)
         status = balancer.status.model_copy(deep=True)
         status.provider = place.name
+        status.pool = pool_name(balancer) if place.capabilities.hosts else None
         balancer = write_status(self.env, balancer, status)
         self.single.began(place, mark)
         return balancer
 
-    def _serve(self, balancer: LoadBalancer, cluster: Cluster, place: Place, mark: Mark, data: Mapping[str, str]) -> Result:
-        supplier = place.suppliers.load_balancers
+    def _serve(self, balancer: LoadBalancer, cluster: Cluster, place: Place, scene: _Scene) -> Result:
+        supplier, mark = place.suppliers.load_balancers, scene.mark
         assert supplier is not None
         machines = self._machines(balancer)
-        chosen = self._choose(balancer, cluster, place, machines, mark)
+        chosen = self._choose(balancer, cluster, place, machines, scene)
         status = balancer.status.model_copy(deep=True)
         state: LoadBalancerState | None = None
         error: SupplierError | None = None
         found: Trouble | None = None
         after: float | None = None
         try:
-            wish = self._wish(balancer, place, mark, chosen, data)
+            wish = self._wish(balancer, place, chosen, scene)
             state = self.single.ensure(
                 place, mark, lambda: supplier.ensure(wish), wish=wish, key=_key(balancer), id=status.id or ""
             )
@@ -159,6 +181,9 @@ class LoadBalancerController(Controller):
         now = self.env.clock.wall()
         note(status, error, now)
         progress = describe(balancer, status, chosen, state or self.single.look(place, mark), now)
+        if scene.hosts:
+            follow(balancer, status, scene.hosts, now)
+            self._say_moved(balancer, status.address)
         if error is not None:
             found = trouble(error, place.name)
         return tell(self.env, balancer, status, found or progress, after)
@@ -168,27 +193,40 @@ class LoadBalancerController(Controller):
         done, found = self._remove(balancer, cluster, old, lambda: self._unchanged(balancer))
         if not done:
             return self._tell(balancer, found, None) if found is not None else Result()
+        self._release(balancer)
+        found = self.hosts.release(balancer)
+        if found is not None:
+            return self._tell(balancer, found, None)
         status = balancer.status.model_copy(deep=True)
-        status.provider = status.id = status.address = status.hostname = None
+        status.provider = status.id = status.address = status.hostname = status.pool = None
+        status.drop_condition(ADDRESS_FIXED)
         write_status(self.env, balancer, status)
         return Result(after=0.0)
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
     def _delete(self, balancer: LoadBalancer, cluster: Cluster | None) -> Result:
-        for machine in self._machines(balancer):
-            if machine.deleting and not machine.status.is_true(DEREGISTERED):
-                self.deregistration.release(balancer, machine)
+        self._release(balancer)
         if balancer.status.provider is not None:
             held = paused(balancer, cluster)
             if held is not None:
                 return self._tell(balancer, held, None)
             done, found = self._remove(balancer, cluster, balancer.status.provider, lambda: self._still_deleting(balancer))
-            if not done:
-                return self._tell(balancer, found, None) if found is not None else Result()
+            if not done and not self._goes_with_its_machines(balancer):
+                after = STEP if balancer.status.pool else None
+                return self._tell(balancer, found, after) if found is not None else Result(after=after)
+            found = self.hosts.release(balancer)
+            if found is not None:
+                return self._tell(balancer, found, None)
         let_go(self.env, balancer, FINALIZER)
         self.deregistration.forget(balancer)
         return Result()
+
+    def _release(self, balancer: LoadBalancer) -> None:
+        """It sends nothing to anybody any more."""
+        for machine in self._machines(balancer):
+            if machine.deleting and not machine.status.is_true(DEREGISTERED):
+                self.deregistration.release(balancer, machine)
 
     def _remove(
         self, balancer: LoadBalancer, cluster: Cluster | None, provider: str, guard: Callable[[], bool]
@@ -209,6 +247,11 @@ class LoadBalancerController(Controller):
         except SupplierError as error:
             return False, trouble(error, provider)
 
+    def _goes_with_its_machines(self, balancer: LoadBalancer) -> bool:
+        """It is nowhere but on machines that are its own: one that does not answer for so long is deleted with all that is on it."""
+        asked = parse_timestamp(balancer.metadata.deletion_timestamp or "")
+        return balancer.status.pool is not None and self.env.clock.elapsed(asked) >= PATIENCE
+
     def _still_deleting(self, balancer: LoadBalancer) -> bool:
         stored = self.env.client.find(LoadBalancer, balancer.name, balancer.namespace)
         return stored is not None and stored.uid == balancer.uid and stored.deleting
@@ -219,13 +262,13 @@ class LoadBalancerController(Controller):
 
     # -- what to ask for -------------------------------------------------------------------------------------------------
 
-    def _choose(self, balancer: LoadBalancer, cluster: Cluster, place: Place, machines: list[Machine], mark: Mark) -> Chosen:
-        state = self.single.look(place, mark)
+    def _choose(self, balancer: LoadBalancer, cluster: Cluster, place: Place, machines: list[Machine], scene: _Scene) -> Chosen:
+        state = self.single.look(place, scene.mark)
         serving = {name for name, how in state.members.items() if how != "unused"} if state is not None else set()
         return choose(
             balancer,
             cluster,
-            place.name,
+            scene.home.name,
             machines,
             members_by=place.capabilities.members_by,
             serving=serving,
@@ -242,27 +285,32 @@ class LoadBalancerController(Controller):
         ref = ref_of(self.env.installation, launch, status.index or 0, status.id)
         return Backend(machine=machine, provider=launch.spec.provider, ref=ref)
 
-    def _wish(
-        self, balancer: LoadBalancer, place: Place, mark: Mark, chosen: Chosen, data: Mapping[str, str]
-    ) -> LoadBalancerSpec:
+    def _wish(self, balancer: LoadBalancer, place: Place, chosen: Chosen, scene: _Scene) -> LoadBalancerSpec:
         """Raises InvalidConfig, with the path, for overrides that the plugin refuses."""
         spec, type_ = balancer.spec, place.provider.spec.type
         overrides = spec.overrides.get(type_, {})
         if overrides:
             self.env.plugins.overrides(type_, overrides)
         return LoadBalancerSpec(
-            mark=mark,
+            mark=scene.mark,
             name=balancer.name,
             internal=spec.exposure == "internal",
-            listeners=tuple(_listeners(balancer)),
+            listeners=listeners(balancer),
             members=chosen.wish,
-            network=dict(data),
+            network=dict(scene.data),
+            hosts=scene.hosts,
             allow_from=tuple(spec.allow_from),
             address=spec.address or "",
             overrides=overrides,
         )
 
     # -- below -----------------------------------------------------------------------------------------------------------
+
+    def _say_moved(self, balancer: LoadBalancer, address: str | None) -> None:
+        before = balancer.status.address
+        if before and address != before:
+            message = f"it runs on another machine now, so its address changed from {before} to {address}"
+            self.env.events.event(balancer, "Warning", "AddressChanged", message)
 
     def _tell(self, balancer: LoadBalancer, found: Trouble, after: float | None) -> Result:
         return tell(self.env, balancer, balancer.status.model_copy(deep=True), found, after)
@@ -279,19 +327,14 @@ class LoadBalancerController(Controller):
             return
         yield from self._of_cluster(new.namespace, new.spec.cluster)
 
+    def _of_pool(self, event: Event[Any]) -> Iterator[Key]:
+        """The pool of the machines that one runs on."""
+        owners = event.object.metadata.owner_references or ()
+        yield from (Key(event.object.namespace, owner.name) for owner in owners if owner.kind == "LoadBalancer")
+
     def _of_mark(self, mark: Mark) -> tuple[str, Key] | None:
         balancer = self.env.cache.uid(LoadBalancer, mark.maker)
         return (self.name, _key(balancer)) if balancer is not None else None
-
-
-def mark_of(env: Env, balancer: LoadBalancer, cluster: Cluster | None) -> Mark:
-    return Mark(
-        installation=env.installation,
-        cluster=cluster.uid if cluster else "",
-        cluster_name=balancer.spec.cluster,
-        kind="LoadBalancer",
-        maker=balancer.uid,
-    )
 
 
 def _unseen(wait: NotYet, place: Place) -> Trouble:
@@ -299,27 +342,6 @@ def _unseen(wait: NotYet, place: Place) -> Trouble:
     if not wait.why:
         return Trouble(reason="", message="")
     return Trouble(reason="CannotObserve", message=f"Provider {place.name} cannot be observed: {wait.why}")
-
-
-def _listeners(balancer: LoadBalancer) -> Iterator[Listener]:
-    spec, health = balancer.spec, balancer.spec.health
-    for listener in spec.listeners:
-        target = listener.target_port or listener.port
-        yield Listener(
-            port=listener.port,
-            target=target,
-            protocol=listener.protocol,
-            health={
-                "protocol": health.protocol,
-                "port": str(health.port or target),
-                "path": health.path,
-                "interval": f"{parse_duration(health.interval):g}",
-                "timeout": f"{parse_duration(health.timeout):g}",
-                "healthy": str(health.healthy),
-                "unhealthy": str(health.unhealthy),
-            },
-            drain=parse_duration(spec.drain),
-        )
 
 
 def _relevant(machine: Machine) -> tuple[Any, ...]:

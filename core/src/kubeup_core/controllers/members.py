@@ -1,4 +1,4 @@
-"""Which machines stand behind a load balancer, and how each is named to the supplier. Pure; called by `load_balancer.py`.
+"""Which machines stand behind a load balancer, how each is named to the supplier, and the listeners. Pure; for `load_balancer.py`.
 
 A machine that is being deleted is never added: it stays in the wish, draining, only as long as it is behind the balancer already.
 """
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from ..kinds import Cluster, LoadBalancer, Machine
 from ..kinds.machine import CLUSTER_LABEL, POOL_LABEL, ROLE_LABEL
-from ..supplier import LBMember, Ref
+from ..kinds.nodepool import parse_duration
+from ..supplier import LBMember, Listener, Ref
 from .network_rules import fabric, known
 
 OUT = ("Failed", "Deleting")
@@ -99,6 +100,29 @@ def address_of(machine: Machine) -> str:
     addresses = machine.status.addresses
     internal = next((a.address for a in addresses if a.type == "InternalIP"), "")
     return internal or (addresses[0].address if addresses else "")
+
+
+def listeners(balancer: LoadBalancer) -> tuple[Listener, ...]:
+    """As the supplier is told them: durations in seconds, as text, and the health check with every one."""
+    spec, health = balancer.spec, balancer.spec.health
+    return tuple(
+        Listener(
+            port=listener.port,
+            target=(target := listener.target_port or listener.port),
+            protocol=listener.protocol,
+            health={
+                "protocol": health.protocol,
+                "port": str(health.port or target),
+                "path": health.path,
+                "interval": f"{parse_duration(health.interval):g}",
+                "timeout": f"{parse_duration(health.timeout):g}",
+                "healthy": str(health.healthy),
+                "unhealthy": str(health.unhealthy),
+            },
+            drain=parse_duration(spec.drain),
+        )
+        for listener in spec.listeners
+    )
 
 
 def _refusal(cluster: Cluster, provider: str, backend: Backend, members_by: Collection[str]) -> str:

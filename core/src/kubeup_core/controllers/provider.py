@@ -21,7 +21,7 @@ from ..client import Client, Event
 from ..errors import Denied, InvalidSpec, SupplierError, Unknown
 from ..kinds import Cluster, Installation, Launch, LoadBalancer, NodePool, Provider, Secret, Volume
 from ..kinds.installation import NAME
-from ..kinds.provider import PluginInfo, ProviderSpec, ProviderStatus
+from ..kinds.provider import AUTO_LABEL, PluginInfo, ProviderSpec, ProviderStatus
 from ..objects import IN_USE, ObjectMeta
 from ..plugin_config import secret_refs
 from ..provider_types import BadBuild, InvalidConfig, Plugins, ProviderType, SwitchedOff
@@ -32,12 +32,10 @@ from ..runtime.controller import Controller, Env, Key, Result, Watch
 from ..runtime.places import Place
 from ..statuses import AlreadyExists
 from ..supplier import Context, Problem, Suppliers
+from .balancer_hosts import lent
 from .in_use import InUse
 from .marks import last_error, same_error
 from .placement import machines_at
-
-AUTO_LABEL = "kubeup.dev/auto"
-"""On Providers that were made because the plugin's config needs no field."""
 
 RECHECK = 300.0
 PROBE = 3600.0
@@ -397,6 +395,7 @@ class ProviderController(Controller):
             zones=tuple(spec.zones),
             machine_types=tuple(spec.machine_types),
             profile=spec.credentials.profile or "",
+            hosts=lambda: lent(self.env, spec.type),
         )
 
     def _forget(self, name: str) -> None:

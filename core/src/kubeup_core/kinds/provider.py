@@ -12,6 +12,10 @@ from ..statuses import Cause
 from .kind import AGE, Column, Kind, ready
 
 
+AUTO_LABEL = "kubeup.dev/auto"
+"""On Providers that were made because the plugin's config needs no field."""
+
+
 class SecretRefName(Model):
     namespace: str = Field(description="Namespace of the Secret")
     name: str = Field(description="Name of the Secret")
