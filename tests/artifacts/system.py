@@ -17,6 +17,9 @@ COMMANDS = {
     "docker.io": "dockerd",
     "iptables": "iptables",
     "mmdebstrap": "mmdebstrap",
+    # servers of the tests' own, on loopback
+    "openssh-server": "sshd",
+    "sudo": "sudo",
     # to build Kubernetes and its images
     "golang-go": "go",
     "gcc": "gcc",
