@@ -14,12 +14,13 @@ import shutil
 import subprocess
 import tarfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kubeup_artifacts import bundle_inputs, images, kubernetes, oci, progress, repository, system
+from kubeup_artifacts import build, bundle_inputs, images, kubernetes, oci, progress, repository, system
 from kubeup_artifacts.fixtures import unavailable
 from kubeup_artifacts.registry import registry
 from kubeup_artifacts.web import Served
@@ -175,6 +176,49 @@ def test_the_stand_in_for_crictl_finds_what_containerd_has(containerd: dict[str,
     assert (missing.returncode, missing.stderr) == (1, "crictl (stand-in on ctr): no such image kubeup.local/other:1\n")
     unknown = subprocess.run([*crictl, "port-forward"], env=containerd, capture_output=True, text=True)
     assert (unknown.returncode, unknown.stderr) == (1, "crictl (stand-in on ctr): does not know 'port-forward'\n")
+
+
+@pytest.fixture
+def pod(containerd: dict[str, str], tmp_path: Path) -> Iterator[list[str]]:
+    """The ids of a pod as the kubelet would have it: a sandbox and a container `web`, both of which run a shell."""
+    try:
+        root = build.machine_image().read_bytes()
+    except build.CannotBuild as reason:
+        unavailable(str(reason))
+    oci.write_image(tmp_path / "busybox.tar", "kubeup.local/shell:1", [root], images.architecture())
+    call(["ctr", "images", "import", str(tmp_path / "busybox.tar")], containerd)
+    ids = []
+    for kind, name in (("sandbox", ""), ("container", "web")):
+        ids.append(f"{kind}-{uuid.uuid4().hex}")
+        of = {"kubernetes.pod.uid": "uid-1", "kubernetes.pod.name": "web-0", "kubernetes.pod.namespace": "default"}
+        labels = [f"io.cri-containerd.kind={kind}", *(f"io.{key}={value}" for key, value in of.items())]
+        labels += [f"io.kubernetes.container.name={name}"] if name else []
+        flags = [word for label in labels for word in ("--label", label)]
+        shell = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+        call(["ctr", "run", "--detach", *flags, "kubeup.local/shell:1", ids[-1], *shell], containerd)
+    yield ids
+    for each in ids:
+        subprocess.run(["ctr", "tasks", "delete", "--force", each], env=containerd, capture_output=True)
+        subprocess.run(["ctr", "containers", "delete", each], env=containerd, capture_output=True)
+
+
+def test_the_stand_in_for_crictl_lists_enters_and_ends_pods(containerd: dict[str, str], pod: list[str]) -> None:
+    crictl = [str(bundle_inputs.CRICTL), "--runtime-endpoint", containerd["CONTAINERD_ADDRESS"]]
+    sandbox, container = pod
+    assert call([*crictl, "pods", "-q"], containerd).split() == [sandbox]
+    assert call([*crictl, "ps", "-q", "--name", "web"], containerd).split() == [container]
+    assert call([*crictl, "ps", "-q", "--name", "other"], containerd).split() == []
+    assert call([*crictl, "ps"], containerd).split()[-4:] == [container[:13], "web", "Running", "default/web-0"]
+    assert call([*crictl, "exec", container[:20], "echo", "two words"], containerd) == "two words\n"
+    call([*crictl, "stopp", sandbox], containerd)
+    call([*crictl, "rmp", sandbox], containerd)
+    assert call(["ctr", "containers", "ls", "-q"], containerd) == ""
+
+
+def test_the_stand_in_for_crictl_ends_one_container(containerd: dict[str, str], pod: list[str]) -> None:
+    call([str(bundle_inputs.CRICTL), "-r", containerd["CONTAINERD_ADDRESS"], "stop", pod[1]], containerd)
+    states = {line.split()[0]: line.split()[2] for line in call(["ctr", "tasks", "ls"], containerd).splitlines()[1:]}
+    assert states == {pod[0]: "RUNNING", pod[1]: "STOPPED"}
 
 
 @pytest.fixture
