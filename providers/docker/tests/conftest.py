@@ -1,13 +1,17 @@
 """What the tests of this provider share: a skip when it is not installed, and machines on the real engine."""
 
 import importlib.util
+import json
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
+from urllib.parse import quote
 
 import pytest
+from kubeup_artifacts.fixtures import unavailable
 
 MISSING = [name for name in ("docker", "kubeup_docker") if importlib.util.find_spec(name) is None]
 
@@ -26,8 +30,18 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 def place(docker_engine) -> Iterator[SimpleNamespace]:
     """An installation of its own on the real engine, taken away afterwards.
 
-    .suppliers .machines .networks; .rebuild() as after a restart; .launch(count, ...) a launch that was not submitted
+    .suppliers .machines .networks .volumes; .rebuild() as after a restart; .launch(count, ...) a launch that was not submitted
     """
+    yield from _place(docker_engine)
+
+
+@pytest.fixture(scope="module")
+def shared_place(docker_engine) -> Iterator[SimpleNamespace]:
+    """As `place`, for all tests of a module: machines that take a while to boot are looked at from several sides."""
+    yield from _place(docker_engine)
+
+
+def _place(docker_engine) -> Iterator[SimpleNamespace]:
     from kubeup_core import Context, Launch, Mark, Member, NetworkSpec, Template
     from kubeup_docker import DockerConfig, build
 
@@ -38,6 +52,7 @@ def place(docker_engine) -> Iterator[SimpleNamespace]:
         context = Context(installation=installation, images={"debian-12": docker_engine.image})
         built.append(build(DockerConfig(host=docker_engine.host, **config), context))
         place.suppliers, place.machines, place.networks = built[-1], built[-1].machines, built[-1].networks
+        place.volumes = built[-1].volumes
         return built[-1]
 
     def mark(kind: str, maker: str = "") -> Mark:
@@ -51,15 +66,16 @@ def place(docker_engine) -> Iterator[SimpleNamespace]:
         return NetworkSpec(**{"mark": mark("Network"), "name": "demo", **given})
 
     def launch(
-        count: int = 1, name: str = "box", network: dict[str, str] | None = None, want: Template | None = None, image: str = ""
-    ):
+        count: int = 1, name: str = "box", network: dict[str, str] | None = None, want: Template | None = None, image: str = "",
+        user_data: bytes = b"", volumes: tuple[str, ...] = (),
+    ):  # fmt: skip
         from dataclasses import replace
 
         want = want or template()
         offer = replace(place.machines.offers(template())[0], **({"image": image} if image else {}))
         return Launch(
             mark=mark("Machine"), token="t", template=want, offer=offer, role="plain", network=network or {"network": place.network},
-            members=tuple(Member(name=f"{name}-{i}") for i in range(count)),
+            members=tuple(Member(name=f"{name}-{i}", volumes=volumes) for i in range(count)), user_data=user_data,
         )  # fmt: skip
 
     def ps() -> list[dict]:
@@ -75,8 +91,47 @@ def place(docker_engine) -> Iterator[SimpleNamespace]:
         docker_engine.remove(container["Id"])
     for bridge in docker_engine.networks(installation=installation):
         docker_engine.call("DELETE", f"/networks/{bridge['Id']}", fine=(204, 404))
+    for volume in volumes_of(docker_engine, installation):
+        docker_engine.call("DELETE", f"/volumes/{volume}", fine=(204, 404))
     for suppliers in built:
         suppliers.close()
+
+
+def volumes_of(engine, installation: str) -> list[str]:
+    """Names of all volumes with this installation's label."""
+    wanted = quote(json.dumps({"label": [f"kubeup.dev/installation={installation}"]}))
+    return [volume["Name"] for volume in engine.call("GET", f"/volumes?filters={wanted}")["Volumes"] or ()]
+
+
+@pytest.fixture(scope="session")
+def node_image(docker_engine) -> str:
+    """The image of machines with systemd, made once per recipe and kept in the cache of artifacts: its name on the engine."""
+    from kubeup_artifacts.build import artifact
+    from kubeup_artifacts.system import advice, find
+    from kubeup_docker import __main__ as command
+    from kubeup_docker import node_image as recipe
+
+    name = recipe.name()
+    if not docker_engine.call("GET", f"/images/{name}/json", fine=(200, 404)).get("Id"):
+        if find("mmdebstrap") is None:
+            unavailable(advice(["mmdebstrap"]))
+        root = artifact("node", {"tag": recipe.tag()}, lambda path: recipe.make(path, print))
+        command.put_image(docker_engine.host, name, lambda path, tell: shutil.copyfile(root, path), print)
+    return name
+
+
+@pytest.fixture(scope="session")
+def pretender(docker_engine) -> str:
+    """The small image of plain machines, saying that it runs user-data: for tests that look at everything but that."""
+    from kubeup_artifacts.build import machine_image
+
+    name = docker_engine.image.replace("/machine:", "/pretender:")
+    if not docker_engine.call("GET", f"/images/{name}/json", fine=(200, 404)).get("Id"):
+        repository, tag = name.rsplit(":", 1)
+        label = quote("LABEL dev.kubeup.user-data=nothing")
+        with machine_image().open("rb") as file:
+            docker_engine.call("POST", f"/images/create?fromSrc=-&repo={quote(repository)}&tag={tag}&changes={label}", file)
+    return name
 
 
 @pytest.fixture
@@ -85,7 +140,7 @@ def settled() -> Callable[..., None]:
     import time
 
     def wait(look: Callable[[], object]) -> None:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not look():
             assert time.monotonic() < until, "the engine did not come there"
             time.sleep(0.02)

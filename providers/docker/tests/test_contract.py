@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from kubeup_artifacts.wire import Wire
 from kubeup_core import Context, Launch, Template
-from kubeup_core.testing import MachineContract, NetworkContract, Rig
+from kubeup_core.testing import MachineContract, NetworkContract, Rig, VolumeContract
 from kubeup_docker import DockerConfig, build
 from kubeup_docker.marks import name
 
@@ -23,8 +23,9 @@ pytestmark = pytest.mark.docker
 
 class Contract:
     @pytest.fixture(autouse=True)
-    def _on_the_engine(self, docker_engine, tmp_path: Path) -> None:
+    def _on_the_engine(self, docker_engine, pretender: str, tmp_path: Path) -> None:
         self.engine = docker_engine
+        self.image = pretender
         self.folder = tmp_path
 
     def supply(self) -> Rig:
@@ -35,21 +36,22 @@ class Contract:
 
         def suppliers(context: Context):
             installations.add(context.installation)
-            images = {"debian-12": engine.image}
+            images = {"debian-12": self.image}
             context = Context(installation=context.installation, charge=context.charge, images=images)
             return build(DockerConfig(host=wire.host), context)
 
         def everything() -> set[str]:
             """What tests at the same time make on this engine is not looked at."""
+            volumes = engine.call("GET", "/volumes")["Volumes"] or ()
             return {
-                item["Id"]
-                for item in [*engine.ps(), *engine.networks()]
-                if (item["Labels"] or {}).get("kubeup.dev/installation") in installations or item["Id"] in others
+                item.get("Id") or item["Name"]
+                for item in [*engine.ps(), *engine.networks(), *volumes]
+                if (item["Labels"] or {}).get("kubeup.dev/installation") in installations or item.get("Id") in others
             }
 
         def squat(launch: Launch) -> None:
             named = name(launch.members[0].name, launch.member_mark(0))
-            made = engine.call("POST", f"/containers/create?name={named}", {"Image": engine.image, "Cmd": ["true"]})
+            made = engine.call("POST", f"/containers/create?name={named}", {"Image": self.image, "Cmd": ["true"]})
             others.append(made["Id"])
 
         def existing_network() -> tuple[dict[str, object], str]:
@@ -66,6 +68,8 @@ class Contract:
                 engine.remove(id)
             for id in everything():
                 engine.call("DELETE", f"/networks/{id}", fine=(204, 404))
+            for id in everything():
+                engine.call("DELETE", f"/volumes/{id}", fine=(204, 404))
 
         return Rig(
             build=suppliers,
@@ -89,4 +93,8 @@ class TestMachines(Contract, MachineContract):
 
 
 class TestNetworks(Contract, NetworkContract):
+    pass
+
+
+class TestVolumes(Contract, VolumeContract):
     pass

@@ -6,7 +6,7 @@ import docker.errors
 import pytest
 import requests
 from kubeup_core import Context, Denied, InvalidSpec, NotFound, NotReady, SupplierError, Taken, Unknown
-from kubeup_docker import DockerConfig, build, client
+from kubeup_docker import DockerConfig, build, client, sentences
 
 URL = "unix:///nowhere.sock"
 
@@ -17,7 +17,7 @@ def api_error(status: int, sentence: str = "") -> docker.errors.APIError:
     return docker.errors.APIError("as the SDK says it", response=response, explanation=sentence)
 
 
-WORDS = [(part, decision) for known, decision, _ in client.SENTENCES for part in sorted(known)]
+WORDS = [(part, decision) for known, decision, _ in sentences.SENTENCES for part in sorted(known)]
 
 
 @pytest.mark.parametrize(("part", "decision"), WORDS)
@@ -35,7 +35,7 @@ def test_no_sentence_is_in_two_sets() -> None:
     assert all(part == part.lower() for part in parts)
 
 
-@pytest.mark.parametrize(("status", "decision"), [*client.STATUSES.items(), (500, Unknown), (502, Unknown), (504, Unknown)])
+@pytest.mark.parametrize(("status", "decision"), [*sentences.STATUSES.items(), (500, Unknown), (502, Unknown), (504, Unknown)])
 def test_an_unknown_sentence_is_decided_by_its_status(status: int, decision: type[SupplierError]) -> None:
     assert type(client.decide(api_error(status, "something new"), URL)) is decision
 
@@ -55,7 +55,7 @@ def test_an_unknown_sentence_is_decided_by_its_status(status: int, decision: typ
     ],
 )
 def test_what_engines_were_seen_to_say(sentence: str, status: int, decision: type[SupplierError]) -> None:
-    assert type(client.by_sentence(sentence, status)) is decision
+    assert type(sentences.decide(sentence, status)) is decision
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_members_that_are_there_are_told_although_the_image_is_gone(place) -> No
 def test_which_image_a_family_comes_to(docker_engine) -> None:
     engine = client.Engine(docker_engine.host, lambda bucket, cost: None)
     made_here, pulled = FAMILIES["debian-12"]
-    expected = made_here if engine.has_image(made_here) else pulled
+    expected = made_here if engine.image(made_here) else pulled
     try:
         assert Images(engine, None, {}).resolve("debian-12") == expected
         assert Images(engine, "mine:1", {}).resolve("debian-12") == "mine:1"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from kubeup_core import NoCapacity, Template
-from kubeup_docker.limits import identity, limits, missing_from, problems, refused
+from kubeup_docker.limits import facts, identity, limits, missing_from, problems, refused
 
 INFO = {
     "ID": "AAAA",
@@ -17,6 +19,9 @@ INFO = {
     "CpuCfsQuota": True,
     "MemoryLimit": True,
     "LoggingDriver": "json-file",
+    "CgroupVersion": "2",
+    "ServerVersion": "24.0.1",
+    "KernelVersion": "0.0.1-of-another-machine",
 }
 NO_ENGINE = "unix:///nowhere.sock"
 
@@ -66,3 +71,36 @@ def test_an_engine_that_cannot_limit_is_a_problem_that_is_told() -> None:
     assert "cannot limit the memory" in told
     assert "bridge-nf-call-iptables" in told
     assert problems(limits(INFO, NO_ENGINE)) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"rootless": True}, "is rootless"),
+        ({"withheld": frozenset({"SYS_ADMIN", "SYSLOG"})}, "cannot give SYS_ADMIN:"),
+        ({"cgroups": ""}, "older than Docker 20.10"),
+    ],
+)
+def test_an_engine_on_which_systemd_cannot_run_is_told_with_what_to_do(changed: dict, told: str) -> None:
+    found = replace(limits(INFO, NO_ENGINE), **changed)
+    problem = found.no_systemd()
+    assert problem is not None
+    assert told in problem.message
+    assert problem.remedy
+    assert problem in problems(found)
+    assert facts(found)["systemdMachines"] == "no"
+    assert limits(INFO, NO_ENGINE).no_systemd() is None
+
+
+def test_a_kernel_that_will_not_bear_many_machines_is_told() -> None:
+    low = replace(limits(INFO, NO_ENGINE), kernel={"inotifyInstances": "128", "br_netfilter": "no", "ip_vs": "no"})
+    told = {problem.message.split(":")[0]: problem.remedy for problem in problems(low)}
+    assert told["fs.inotify.max_user_instances is 128 on laptop, for all machines together"].endswith("=8192")
+    assert "the kernel of laptop has no br_netfilter" in told
+    assert len(told) == 2  # ip_vs is a matter of taste: a fact, not a problem
+
+
+def test_the_facts_say_what_was_found_and_what_cannot_be_known_from_here() -> None:
+    found = facts(limits(INFO, NO_ENGINE))
+    assert (found["engine"], found["cgroups"], found["rootless"]) == ("Docker 24.0.1", "v2", "no")
+    assert found["capabilitiesWithheld"] == "not known from here"

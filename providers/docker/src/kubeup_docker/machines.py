@@ -49,7 +49,7 @@ SCRIPT_BYTES = 100_000
 """Linux takes 128 KiB in one argument."""
 EXECUTE_SECONDS = 30.0
 
-TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\r")
+TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]?|\x1b[()][A-Z0-9]|\r")
 """What systemd writes to a terminal for colours."""
 
 
