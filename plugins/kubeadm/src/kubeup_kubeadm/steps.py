@@ -65,7 +65,7 @@ def init(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig, secrets: S
             name="init",
             title="begins the control plane",
             script=script(
-                "facts", "clean", "keys", "init", **_membership(cluster, config), **_facts(cluster, config),
+                "facts", "clean", "keys", "explain", "init", **_membership(cluster, config), **_facts(cluster, config),
                 SKIP=",".join(skipped), LIMIT=config.init_timeout,
             ),
             check=script("member_check", **_membership(cluster, config)),
@@ -94,7 +94,7 @@ def join(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig, secrets: S
             name="join",
             title="joins the cluster",
             script=script(
-                "facts", "clean", "keys", "join", **_membership(cluster, config), **_facts(cluster, config), NAME=node.name,
+                "facts", "clean", "keys", "explain", "join", **_membership(cluster, config), **_facts(cluster, config), NAME=node.name,
                 ROLE=node.role, SKIP=",".join(skipped), LIMIT=config.join_timeout, ETCD_ADMISSION=known.etcd_admission,
             ),
             check=script("member_check", **_membership(cluster, config)),
@@ -111,13 +111,13 @@ def join(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig, secrets: S
 
 def settle(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> list[Step]:
     planes = [peer.name for peer in cluster.control_planes]
-    if not release(cluster.version).deaf_api_server or len(planes) < 2 or planes[0] != node.name or config.etcd is not None:
+    if not release(cluster.version).deaf_api_server or len(planes) != 2 or planes[0] != node.name or config.etcd is not None:
         return []
     return [
         Step(
-            name=f"settle-{len(planes)}",
+            name="settle",
             title="restarts the first API server",
-            script=script("keys", "settle", PORT=config.bind_port),
+            script=script("explain", "settle", PORT=config.bind_port),
             timeout=240,
             remedy=LOOK,
         )
@@ -135,7 +135,7 @@ def upgrade(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> list
         Step(
             name=f"upgrade-{suffix}",
             title=f"upgrades {'the control plane' if control else 'the Node'} to {cluster.version}",
-            script=script("facts", "keys", "upgrade", **facts, FIRST=control and node.first, LIMIT=600),
+            script=script("facts", "explain", "upgrade", **facts, FIRST=control and node.first, LIMIT=600),
             timeout=660,
             remedy=LOOK,
         ),
@@ -146,7 +146,7 @@ def upgrade(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> list
         Step(
             name=f"restart-{suffix}",
             title=f"restarts the kubelet as {cluster.version}",
-            script=script("keys", "installed", "kubelet_restart", VERSION=cluster.version),
+            script=script("explain", "kubelet_restart", VERSION=cluster.version),
             timeout=150,
             remedy=LOOK,
         )
@@ -159,8 +159,7 @@ def renew(config: KubeadmConfig) -> list[Step]:
         Step(
             name="renew",
             title="renews the control plane's certificates",
-            script=script("keys", "etcd", "renew", PORT=config.bind_port),
-            check="false",
+            script=script("explain", "etcd", "renew", PORT=config.bind_port),
             timeout=600,
             remedy=LOOK,
         )
@@ -173,7 +172,6 @@ def snapshot() -> list[Step]:
             name="snapshot",
             title="takes a snapshot of etcd",
             script=script("snapshot", SNAPSHOT=SNAPSHOT_PATH),
-            check="false",
             timeout=300,
             remedy="look at etcd's log under /var/log/pods, and at the machine's disk",
         )
@@ -186,9 +184,8 @@ def restore(node: NodePlan, config: KubeadmConfig) -> list[Step]:
             name="restore",
             title="makes a new etcd out of the snapshot",
             script=script(
-                "keys", "etcd", "restore", SNAPSHOT=SNAPSHOT_PATH, NAME=node.name, ADDRESS=node.address, PORT=config.bind_port
+                "explain", "etcd", "restore", SNAPSHOT=SNAPSHOT_PATH, NAME=node.name, ADDRESS=node.address, PORT=config.bind_port
             ),
-            check="false",
             timeout=900,
             remedy="the etcd from before is in /var/lib/etcd.TIME on the machine; try an older snapshot",
         )
@@ -201,7 +198,6 @@ def leave() -> list[Step]:
             name="leave",
             title="takes Kubernetes off the machine",
             script=script("clean", "leave"),
-            check="false",
             timeout=300,
             remedy="restart the machine, and try again",
         )
@@ -272,7 +268,7 @@ def _ready(config: KubeadmConfig, name: str = "ready") -> Step:
     return Step(
         name=name,
         title="waits for the control plane of this machine",
-        script=script("keys", "etcd", "ready", PORT=config.bind_port, ETCD=_etcd(config), LIMIT=120),
+        script=script("explain", "etcd", "ready", PORT=config.bind_port, ETCD=_etcd(config), LIMIT=120),
         timeout=300,
         remedy=LOOK,
     )

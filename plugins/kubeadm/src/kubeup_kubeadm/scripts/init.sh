@@ -8,11 +8,6 @@ find_ignored
 set -- --config "$CONFIG" --skip-token-print
 [ -z "$ignored" ] || set -- "$@" --ignore-preflight-errors="$ignored"
 [ -z "$SKIP" ] || set -- "$@" --skip-phases="$SKIP"
-timeout "$LIMIT" kubeadm init "$@" || {
-    code=$?
-    explain
-    [ $code != 124 ] || fail "kubeadm init did not come to an end within $LIMIT seconds"
-    fail "kubeadm init failed (exit code $code)"
-}
+kubeadm_ "$LIMIT" init "$@" || kubeadm_failed $? "kubeadm init"
 forget_keys
 echo "$CA" >"$STATE/joined"

@@ -11,7 +11,7 @@ find_ignored
 set -- --config "$CONFIG"
 [ -z "$ignored" ] || set -- "$@" --ignore-preflight-errors="$ignored"
 [ -z "$SKIP" ] || set -- "$@" --skip-phases="$SKIP"
-timeout "$LIMIT" kubeadm join "$@" &
+kubeadm_ "$LIMIT" join "$@" &
 join=$!
 if [ "$ROLE" = controlPlane ] && [ "$ETCD_ADMISSION" = yes ]; then
     # kubernetes#99305: the kubelet refuses etcd's static pod for good; only its restart helps
@@ -26,12 +26,6 @@ if [ "$ROLE" = controlPlane ] && [ "$ETCD_ADMISSION" = yes ]; then
         sleep 2
     done
 fi
-code=0
-wait "$join" || code=$?
-if [ "$code" != 0 ]; then
-    explain
-    [ "$code" != 124 ] || fail "kubeadm join did not come to an end within $LIMIT seconds"
-    fail "kubeadm join failed (exit code $code)"
-fi
+wait "$join" || kubeadm_failed $? "kubeadm join"
 forget_keys
 echo "$CA" >"$STATE/joined"

@@ -12,16 +12,3 @@ put_keys() {
 }
 
 forget_keys() { rm -rf /run/kubeup/pki "$CONFIG"; }
-
-# What people need to see when kubeadm gives up
-explain() {
-    say "--- kubelet:"
-    journalctl -u kubelet -n 200 --no-pager -o cat 2>/dev/null | grep -E '^[EF][0-9]{4}|rror|ailed' | tail -n 8 || :
-    for component in etcd kube-apiserver; do
-        log=$(ls -t /var/log/pods/kube-system_"$component"-*/"$component"/*.log 2>/dev/null | head -n 1)
-        if [ -n "$log" ]; then
-            say "--- $component:"
-            tail -n 5 "$log" || :
-        fi
-    done
-}

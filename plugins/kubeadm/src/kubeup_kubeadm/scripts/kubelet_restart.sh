@@ -7,4 +7,3 @@ wait_for 90 healthy || {
 }
 have=$(kubelet --version | awk '{print $2}')
 [ "$have" = "$VERSION" ] || fail "the kubelet on this machine is $have, but $VERSION was asked for"
-echo "$VERSION" >"$STATE/kubelet"

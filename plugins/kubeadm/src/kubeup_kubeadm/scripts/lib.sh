@@ -54,10 +54,10 @@ running_of() {
     done
 }
 
-# Stops a static pod's container; the kubelet starts it again
+# Ends a static pod's container with a signal; the kubelet starts it again
 restart_component() {
     for container in $(running_of "$1"); do
-        ctr_ tasks kill -s SIGTERM "$container" 2>/dev/null || :
+        ctr_ tasks kill -s "$2" "$container" 2>/dev/null || :
     done
 }
 

@@ -3,7 +3,7 @@ kubeadm certs renew all || fail "kubeadm certs renew failed"
 for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
     [ -n "$(running_of $component)" ] || continue
     before=$(running_of $component)
-    restart_component $component
+    restart_component $component SIGTERM
     again() { now=$(running_of "$component") && [ -n "$now" ] && [ "$now" != "$before" ]; }
     wait_for 120 again || {
         explain

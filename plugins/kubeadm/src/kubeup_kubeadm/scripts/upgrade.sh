@@ -1,23 +1,24 @@
 # The control plane's manifests, or the worker's configuration, for the new version. May be run again after an interruption.
+admin() { kubectl --kubeconfig=/etc/kubernetes/admin.conf -n kube-system "$@"; }
+
 find_ignored
-set --
-[ -z "$ignored" ] || set -- "$@" --ignore-preflight-errors="$ignored"
 if [ "$FIRST" = yes ]; then
-    had_dns=$(kubectl --kubeconfig=/etc/kubernetes/admin.conf -n kube-system get deployment coredns -o name --ignore-not-found) || had_dns=
-    timeout "$LIMIT" kubeadm upgrade apply "$VERSION" --yes "$@" || {
-        code=$?
-        explain
-        fail "kubeadm upgrade apply failed (exit code $code)"
-    }
-    if [ "$DNS" = no ] && [ -z "$had_dns" ]; then
-        # kubeadm up to 1.30 installs CoreDNS with every upgrade
-        kubectl --kubeconfig=/etc/kubernetes/admin.conf -n kube-system delete deployment coredns --ignore-not-found --wait=false
-        kubectl --kubeconfig=/etc/kubernetes/admin.conf -n kube-system delete service kube-dns --ignore-not-found --wait=false
+    had_dns=yes
+    if [ "$DNS" = no ]; then
+        had_dns=$(admin get deployment coredns -o name --ignore-not-found) || fail "the API does not answer, so nothing was changed"
+        if [ -z "$had_dns" ]; then
+            ignore CoreDNSUnsupportedPlugins "there is no CoreDNS to be upgraded"
+            ignore CoreDNSMigration "there is no CoreDNS to be upgraded"
+        fi
     fi
+    set -- apply "$VERSION" --yes
 else
-    timeout "$LIMIT" kubeadm upgrade node "$@" || {
-        code=$?
-        explain
-        fail "kubeadm upgrade node failed (exit code $code)"
-    }
+    set -- node
+fi
+[ -z "$ignored" ] || set -- "$@" --ignore-preflight-errors="$ignored"
+kubeadm_ "$LIMIT" upgrade "$@" || kubeadm_failed $? "kubeadm upgrade $1"
+if [ "$FIRST" = yes ] && [ -z "$had_dns" ]; then
+    # kubeadm before 1.31 installs CoreDNS with every upgrade
+    admin delete deployment coredns --ignore-not-found --wait=false
+    admin delete service kube-dns --ignore-not-found --wait=false
 fi

@@ -1,1 +1,0 @@
-installed && grep -qs "$VERSION" "$STATE/kubelet"
