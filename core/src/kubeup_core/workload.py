@@ -115,6 +115,10 @@ class Workload:
     def nodes(self) -> list[Json]:
         return list(self.items("/api/v1/nodes"))
 
+    def node(self, name: str) -> Json:
+        found: Json = self.request("GET", f"/api/v1/nodes/{name}")
+        return found
+
     def patch_node(self, name: str, patch: Json) -> Json:
         """A JSON merge patch. With metadata.resourceVersion in it: Conflict when the Node has changed since."""
         patched: Json = self.request("PATCH", f"/api/v1/nodes/{name}", params=_FIELDS, body=patch, content_type=MERGE)

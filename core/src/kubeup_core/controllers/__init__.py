@@ -10,6 +10,7 @@ from .launch import LaunchController
 from .load_balancer import LoadBalancerController
 from .machine import MachineController
 from .namespace import NamespaceController
+from .node import NodesController
 from .nodepool import NodePoolController
 from .placement import PlacementController
 from .provider import ProviderController, ensure_implicit
@@ -27,6 +28,7 @@ def all_controllers(env: Env) -> list[Controller]:
             ProviderController,
             ClusterController,
             NodePoolController,
+            NodesController,
             PlacementController,
             LaunchController,
             MachineController,

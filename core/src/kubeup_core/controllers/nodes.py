@@ -23,6 +23,9 @@ MACHINE = "kubeup.dev/machine"
 ENOUGH = 600.0
 """Seconds that a bootstrap token must still be valid for to be given out."""
 
+CLOCKS = 2.0
+"""Seconds of error when two clocks are compared: both tell whole seconds."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NodeView:
@@ -31,7 +34,7 @@ class NodeView:
     labels, taints    all of them; annotations: only kubeup's own
 
     ready    condition Ready: None when the kubelet has not been heard of for a while (Unknown)
-    since    epoch seconds by our clock of the last change of `ready`; created: likewise
+    since    epoch seconds, by the cluster's own clock, of the last change of `ready`; created: likewise
     machine  uid in the annotation, "" when it carries none (yet)
     version  resourceVersion, as a precondition of changes
     """
@@ -69,6 +72,7 @@ class Known:
     """All about one cluster. Written by `node.py` only, under the book's lock.
 
     listed     awake time of the last complete listing of its Nodes; None: never
+    ahead      seconds by which the cluster's clock is ahead of ours
     token      a bootstrap token, and epoch seconds until which it is valid; asking: who waits for one
     gate_round what the last functional check was asked for; waiting: who is told its outcome
     """
@@ -80,6 +84,7 @@ class Known:
     version: str = ""
     nodes: dict[str, NodeView] = field(default_factory=dict)
     listed: float | None = None
+    ahead: float = 0.0
     token: str = ""
     token_until: float = 0.0
     asking: set[Wakes] = field(default_factory=set)
@@ -106,7 +111,7 @@ class Nodes:
         """The Node of a machine as it was seen last. None: there is none, or nothing is known: see `health`."""
         known = self._of_machine(machine)
         view = known.nodes.get(machine.name) if known is not None else None
-        return view if view is not None and stands_for(view, machine) else None
+        return view if known is not None and view is not None and stands_for(view, machine, known.ahead) else None
 
     def health(self, machine: Machine) -> Told:
         """For the condition NodeHealthy. None as long as the API does not answer: a silent API says nothing about a machine."""
@@ -225,9 +230,24 @@ class Nodes:
         return self._env
 
 
-def stands_for(view: NodeView, machine: Machine) -> bool:
-    """Whether it is this machine's Node, and not one that a machine of the same name has left behind."""
+def stands_for(view: NodeView, machine: Machine, ahead: float) -> bool:
+    """Whether it is this machine's Node, and not one that a machine of the same name has left behind. ahead: see Known."""
     if view.machine:
         return view.machine == machine.uid
     made = machine.metadata.creation_timestamp
-    return made is None or view.created + 1 >= parse_timestamp(made)
+    return made is None or view.created - ahead + CLOCKS >= parse_timestamp(made)
+
+
+def pool_of(uid: str) -> str:
+    """Whose threads ask a cluster's API."""
+    return f"workload/{uid}"
+
+
+class Workloads:
+    """How a cluster's API is reached: `env.shared(Workloads)`. Tests put another `connect` in."""
+
+    def connect(self, cluster: Cluster, kubeconfig: str) -> Workload:
+        """A client; asks nothing yet. Raises login.ConfigError."""
+        from ..workload_http import connect  # httpx is loaded where there is a workload cluster, and nowhere else
+
+        return connect(kubeconfig)

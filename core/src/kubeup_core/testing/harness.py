@@ -2,7 +2,8 @@
 
 For tests of the core and of plugins that bring controllers. Nothing here waits: `settle` works off what is due and moves the clock to
 what is due next. `crash` is what kill -9 does to the process: all memory is gone, the files and the cloud are as they were.
-The simulated cloud is the distribution kubeup-sim; without it `Harness(cloud=None)` still runs everything else.
+Workload clusters are in memory as well (`workloads.py`). The simulated cloud is the distribution kubeup-sim; without it
+`Harness(cloud=None)` still runs everything else.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from ..bootstrap import bootstrap
+from ..controllers.nodes import Workloads
 from ..inprocess import InProcess
 from ..kinds import KINDS, Kind, Launch, Machine, NodePool
 from ..objects import Resource
@@ -29,6 +31,7 @@ from ..runtime.manager import Factory, Manager
 from ..statuses import NotFound
 from ..store import Change, Op, Record, Store
 from ..verbs import Verbs
+from .workloads import FakeWorkload, FakeWorkloads
 
 if TYPE_CHECKING:
     from ..supplier import Suppliers
@@ -69,6 +72,7 @@ class Harness:
         if self.cloud is None and "sim" in self.plugins.providers:
             self.cloud = import_module("kubeup_sim.cloud").Cloud(clock=self.clock, name=self.account.partition(":")[2])
             self.cloud.configure(dict(cloud or {}))
+        self.workloads: FakeWorkloads = share.workloads if share else FakeWorkloads(self.clock)
         self._factory = controllers or import_module("kubeup_core.controllers").all_controllers
         self.writes: Counter[str] = Counter()
         """Store writes by plural ("machines"), and by plural/namespace/name."""
@@ -222,6 +226,10 @@ class Harness:
     def start(self) -> None:
         self._open()
 
+    def workload(self, cluster: str = "demo") -> FakeWorkload:
+        """The workload cluster in memory whose API a Cluster's kubeconfig leads to."""
+        return self.workloads[cluster]
+
     def suppliers(self, provider: str = "sim") -> Suppliers:
         place = self.manager.env.places.get(provider)
         assert place is not None, f"there is no Provider {provider}"
@@ -254,6 +262,7 @@ class Harness:
             clock=self.clock,
             inline=True,
         )
+        self.manager.env.shared(Workloads).connect = self.workloads.connect  # type: ignore[method-assign]
         self.manager.prepare()
 
     def _close(self) -> None:
