@@ -8,17 +8,15 @@ import json
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from kubeup_artifacts import build as artifacts
-from kubeup_artifacts import system
-from kubeup_artifacts.fixtures import unavailable
 from kubeup_core import NotReady, Outcome
 from kubeup_docker import __main__ as command
-from kubeup_docker import client
+from kubeup_docker import client, node_image
 from kubeup_docker.images import FAMILIES, Images
 
 pytestmark = pytest.mark.docker
@@ -157,52 +155,65 @@ def test_which_image_a_family_comes_to(docker_engine) -> None:
 
 
 @pytest.fixture
-def image_name(docker_engine) -> Iterator[str]:
-    name = f"kubeup-test/made:{uuid.uuid4().hex[:8]}"
-    yield name
-    docker_engine.call("DELETE", f"/images/{name}", fine=(200, 404))
+def names(docker_engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
+    """What the command will call the image: by its recipe, and by the name that was asked for. Both nobody else's."""
+    number = uuid.uuid4().hex[:8]
+    monkeypatch.setattr(node_image, "name", lambda: f"kubeup-test/exact:{number}")
+    both = f"kubeup-test/exact:{number}", f"kubeup-test/made:{number}"
+    yield both
+    for name in both:
+        docker_engine.call("DELETE", f"/images/{name}", fine=(200, 404))
 
 
-def test_the_image_command_puts_an_image_on_the_engine(place, image_name, capsys) -> None:
-    root = artifacts.machine_image()
-    arguments = ["image", "--host", place.engine.host, "--name", image_name]
-    assert command.main(arguments, make=lambda path: shutil.copyfile(root, path)) == 0
-    assert capsys.readouterr().out == f"{image_name} is on the engine\n"
-    assert [r.outcome for r in place.machines.launch(place.launch(image=image_name))] == [Outcome.MADE]
-    place.engine.remove(place.ps()[0]["Id"])
+def small(path: Path, tell: Callable[[str], None]) -> None:
+    tell("copying a small one")
+    shutil.copyfile(artifacts.machine_image(), path)
+
+
+def never(path: Path, tell: Callable[[str], None]) -> None:
+    raise AssertionError("it was made for nothing")
+
+
+def test_the_image_command_puts_an_image_on_the_engine_under_two_names(place, names, capsys) -> None:
+    exact, name = names
+    arguments = ["image", "--host", place.engine.host, "--name", name]
+    assert command.main(arguments, make=small) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{name} is on the engine\n"
+    assert "s  copying a small one\n" in said.err
+    found = [place.engine.call("GET", f"/images/{n}/json") for n in (exact, name)]
+    assert found[0]["Id"] == found[1]["Id"]
+    assert found[0]["Config"]["Labels"]["dev.kubeup.init"] == "systemd"
+    assert found[0]["Config"]["Entrypoint"] == ["/usr/local/lib/kubeup/machine-init"]
+
+
+def test_the_image_of_a_recipe_is_made_once_unless_it_is_to_be_made_anew(place, names, capsys) -> None:
+    exact, name = names
+    arguments = ["image", "--host", place.engine.host, "--name", name]
+    assert command.main(arguments, make=small) == 0
+    assert command.main(arguments, make=never) == 0
+    assert f"{exact} is there already" in capsys.readouterr().err
+    assert command.main([*arguments, "--rebuild"], make=small) == 0
+    assert "copying a small one" in capsys.readouterr().err
 
 
 def test_the_image_command_without_an_engine_says_what_to_do_before_the_slow_part(capsys) -> None:
-    def never(path: Path) -> None:
-        raise AssertionError("it was made for nothing")
-
     assert command.main(["image", "--host", "unix:///nowhere.sock"], make=never) == 1
     assert "start Docker" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_the_debian_that_the_image_command_makes_works_as_a_machine(place, image_name) -> None:
-    """Made once per recipe and kept in the cache of artifacts."""
-    if system.find("mmdebstrap") is None:
-        unavailable(system.advice(["mmdebstrap"]))
-    inputs = {"suite": command.SUITE, "packages": command.PACKAGES, "excluded": command.LEFT_OUT, "recipe": 1}
-    root = artifacts.artifact("debian-12", inputs, command.debian)
-    assert (
-        command.main(
-            ["image", "--host", place.engine.host, "--name", image_name], make=lambda path: shutil.copyfile(root, path)
-        )
-        == 0
-    )
-    place.machines.launch(place.launch(image=image_name))
-    ref = place.suppliers.machines.observe(_scope(place)).items[0].ref
-    script = ". /etc/os-release; echo $ID-$VERSION_ID; hostname; ip -brief address show lo; test ! -e /etc/machine-id"
-    *output, code = place.machines.execute(ref, script, b"", 20)
-    assert code == 0
-    assert b"".join(output).decode().split()[:3] == ["debian-12", "box-0", "lo"]
-    place.engine.remove(ref.id)
+def test_what_mmdebstrap_said_last_is_shown_when_it_fails(place, names, capsys, monkeypatch, tmp_path: Path) -> None:
+    stub = tmp_path / "mmdebstrap"
+    stub.write_text("#!/bin/sh\necho 'I: downloading packages with apt...' >&2; echo 'E: no mirror' >&2; exit 25\n")
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert command.main(["image", "--host", place.engine.host, "--name", names[1]]) == 1
+    said = capsys.readouterr().err
+    assert "s  downloading packages\n" in said
+    assert "E: no mirror\nmmdebstrap failed with exit code 25" in said
 
 
-def _scope(place):
-    from kubeup_core import Scope
-
-    return Scope(installation=place.installation)
+def test_without_mmdebstrap_it_says_how_to_get_it(place, names, capsys, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command.main(["image", "--host", place.engine.host, "--name", names[1]]) == 1
+    assert "apt-get install mmdebstrap" in capsys.readouterr().err
