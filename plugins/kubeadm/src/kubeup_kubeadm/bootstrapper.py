@@ -27,7 +27,11 @@ class Kubeadm:
         if source == "bundle":
             if cluster.bundle is None:
                 problems.append(
-                    Problem(path="spec.kubernetes.bundle", message="source is bundle, but no bundle is named", remedy="make one with `kubeup bundle create`")
+                    Problem(
+                        path="spec.kubernetes.bundle",
+                        message="source is bundle, but no bundle is named",
+                        remedy="make one with `kubeup bundle create`",
+                    )
                 )
             else:
                 problems += [_problem(e) for e in bundle.faults(cluster.bundle, cluster.version)]

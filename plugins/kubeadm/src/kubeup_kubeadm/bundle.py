@@ -51,7 +51,13 @@ class Manifest:
 
     def to_json(self) -> bytes:
         files = [{"path": part.path, "size": part.size, "sha256": part.sha256} for part in self.files]
-        whole = {"format": FORMAT, "kubernetes": self.kubernetes, "arch": self.arch, "files": files, "images": list(self.images)}
+        whole = {
+            "format": FORMAT,
+            "kubernetes": self.kubernetes,
+            "arch": self.arch,
+            "files": files,
+            "images": list(self.images),
+        }
         return json.dumps(whole, indent=1).encode() + b"\n"
 
 
@@ -65,9 +71,12 @@ def create(folder: Path, version: str, arch: str, out: Path) -> str:
         missing.append("bin/crictl")
     if missing:
         raise InvalidSpec(
-            f"{folder} has no {', '.join(missing)}", remedy=f"kubeadm {version} does not work without; put what is missing there"
+            f"{folder} has no {', '.join(missing)}",
+            remedy=f"kubeadm {version} does not work without; put what is missing there",
         )
-    images = tuple(sorted({name for part in parts if part.path.startswith("images/") for name in _image_names(folder / part.path)}))
+    images = tuple(
+        sorted({name for part in parts if part.path.startswith("images/") for name in _image_names(folder / part.path)})
+    )
     manifest = Manifest(kubernetes=version, arch=arch, files=parts, images=images)
     part_file = out.with_name(out.name + ".part")
     try:
@@ -76,7 +85,9 @@ def create(folder: Path, version: str, arch: str, out: Path) -> str:
             _add(archive, "SHA256SUMS", "".join(f"{part.sha256}  {part.path}\n" for part in parts).encode())
             for part in parts:
                 with (folder / part.path).open("rb") as file:
-                    archive.addfile(_info(part.path, part.size, 0o755 if part.path.startswith(("bin/", "cni/")) else 0o644), file)
+                    archive.addfile(
+                        _info(part.path, part.size, 0o755 if part.path.startswith(("bin/", "cni/")) else 0o644), file
+                    )
         digest = file_hash(part_file)
         os.replace(part_file, out)
     finally:
@@ -226,6 +237,6 @@ def _hash(file: IO[bytes]) -> str:
 
 
 def _bad(path: Path, why: str) -> InvalidSpec:
-    return InvalidSpec(f"the bundle {path} {why}", path="spec.kubernetes.bundle.path", remedy="make it again with `kubeup bundle create`")
-
-
+    return InvalidSpec(
+        f"the bundle {path} {why}", path="spec.kubernetes.bundle.path", remedy="make it again with `kubeup bundle create`"
+    )

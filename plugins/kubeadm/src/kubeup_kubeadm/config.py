@@ -37,7 +37,9 @@ class ExtraArgs(_Model):
 
 class ExternalEtcd(_Model):
     endpoints: list[str] = Field(min_length=1, description="https://host:2379 of each member")
-    ca_file: str = Field(default="/etc/kubeup/etcd/ca.crt", description="On the control planes; `files` of the machine template can put it there")
+    ca_file: str = Field(
+        default="/etc/kubeup/etcd/ca.crt", description="On the control planes; `files` of the machine template can put it there"
+    )
     cert_file: str = Field(default="/etc/kubeup/etcd/client.crt", description="On the control planes")
     key_file: str = Field(default="/etc/kubeup/etcd/client.key", description="On the control planes")
 
@@ -63,14 +65,20 @@ class IgnoredError(_Model):
 
 
 class Packages(_Model):
-    key_url: str = Field(default="", description="Where the repository's armored public key is; REPOSITORY/Release.key when empty")
-    key_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$", description="The key is refused when its hash is another one")
+    key_url: str = Field(
+        default="", description="Where the repository's armored public key is; REPOSITORY/Release.key when empty"
+    )
+    key_sha256: str = Field(
+        default="", pattern=r"^([0-9a-f]{64})?$", description="The key is refused when its hash is another one"
+    )
 
 
 class KubeadmConfig(_Model):
     """`spec.kubernetes.config`: how kubeadm sets the cluster up, beyond what the Cluster itself says."""
 
-    image_repository: str = Field(default="registry.k8s.io", min_length=1, description="Where the images of Kubernetes come from")
+    image_repository: str = Field(
+        default="registry.k8s.io", min_length=1, description="Where the images of Kubernetes come from"
+    )
     images: Images = Field(default_factory=Images, description="Single images")
     registry_mirrors: dict[str, list[str]] = Field(
         default_factory=dict, description="Registry -> URLs that containerd asks first; http:// ones are plain"
@@ -89,9 +97,13 @@ class KubeadmConfig(_Model):
     bind_port: int = Field(default=6443, ge=1, le=65535, description="Where API servers listen on their machines")
     etcd: ExternalEtcd | None = Field(default=None, description="An etcd that is there already; kubeadm runs its own otherwise")
     skip_phases: list[str] = Field(default_factory=list, description="Phases of `kubeadm init` and `join` that are left out")
-    ignore_preflight_errors: list[IgnoredError] = Field(default_factory=list, description="Beyond those that kubeup finds harmless")
+    ignore_preflight_errors: list[IgnoredError] = Field(
+        default_factory=list, description="Beyond those that kubeup finds harmless"
+    )
     packages: Packages = Field(default_factory=Packages, description="The repository's key, when source is packages")
-    minimum_disk: str = Field(default="4Gi", pattern=r"^\d+(Mi|Gi)$", description="Free space under /var below which nothing is begun")
+    minimum_disk: str = Field(
+        default="4Gi", pattern=r"^\d+(Mi|Gi)$", description="Free space under /var below which nothing is begun"
+    )
     init_timeout: int = Field(default=300, ge=30, description="Seconds for kubeadm init")
     join_timeout: int = Field(default=300, ge=30, description="Seconds for kubeadm join")
 

@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from kubeup_core import InvalidSpec
 from kubeup_core.bootstrapper import ClusterPlan, NodePlan, Taint
 
@@ -175,7 +174,16 @@ def skipped_phases(known: Release, config: KubeadmConfig) -> list[str]:
 
 def join_phases(config: KubeadmConfig) -> list[str]:
     """Phases of `kubeadm join` that are left out: those given, except the ones that only `init` has."""
-    only_init = ("addon", "certs", "kubeconfig", "upload-config", "upload-certs", "mark-control-plane", "bootstrap-token", "etcd")
+    only_init = (
+        "addon",
+        "certs",
+        "kubeconfig",
+        "upload-config",
+        "upload-certs",
+        "mark-control-plane",
+        "bootstrap-token",
+        "etcd",
+    )
     return [phase for phase in config.skip_phases if phase.split("/")[0] not in only_init]
 
 
@@ -183,7 +191,9 @@ def arguments(known: Release, given: Mapping[str, str | list[str]], path: str) -
     """Flags as the API has them: a list of name and value since v1beta4, a map before. Raises InvalidSpec for a repeated flag in a map."""
     if known.api == "v1beta4":
         return [
-            {"name": name, "value": one} for name, value in given.items() for one in (value if isinstance(value, list) else [value])
+            {"name": name, "value": one}
+            for name, value in given.items()
+            for one in (value if isinstance(value, list) else [value])
         ]
     flat: dict[str, str] = {}
     for name, value in given.items():
@@ -266,9 +276,7 @@ def _taints(cluster: ClusterPlan, node: NodePlan, known: Release) -> list[Docume
     taints = list(node.taints)
     if node.role == CONTROL_PLANE and not cluster.schedulable and all(taint.key != known.taint for taint in taints):
         taints.insert(0, Taint(key=known.taint))
-    return [
-        {"key": taint.key, **({"value": taint.value} if taint.value else {}), "effect": taint.effect} for taint in taints
-    ]
+    return [{"key": taint.key, **({"value": taint.value} if taint.value else {}), "effect": taint.effect} for taint in taints]
 
 
 def _kubelet_labels(labels: Mapping[str, str]) -> str:

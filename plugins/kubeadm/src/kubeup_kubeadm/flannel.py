@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import yaml
-
 from kubeup_core.bootstrapper import ClusterPlan
 
 VERSION = "v0.27.4"
@@ -49,7 +48,10 @@ def manifest(cluster: ClusterPlan) -> str:
 
 
 def _pod() -> dict[str, object]:
-    plugin, config = {"name": "cni-plugin", "mountPath": "/opt/cni/bin"}, {"name": "flannel-cfg", "mountPath": "/etc/kube-flannel/"}
+    plugin, config = (
+        {"name": "cni-plugin", "mountPath": "/opt/cni/bin"},
+        {"name": "flannel-cfg", "mountPath": "/etc/kube-flannel/"},
+    )
     conf = {"name": "cni", "mountPath": "/etc/cni/net.d"}
     image = f"ghcr.io/flannel-io/flannel:{VERSION}"
 

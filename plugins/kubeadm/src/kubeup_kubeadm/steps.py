@@ -184,7 +184,13 @@ def restore(node: NodePlan, config: KubeadmConfig) -> list[Step]:
             name="restore",
             title="makes a new etcd out of the snapshot",
             script=script(
-                "explain", "etcd", "restore", SNAPSHOT=SNAPSHOT_PATH, NAME=node.name, ADDRESS=node.address, PORT=config.bind_port
+                "explain",
+                "etcd",
+                "restore",
+                SNAPSHOT=SNAPSHOT_PATH,
+                NAME=node.name,
+                ADDRESS=node.address,
+                PORT=config.bind_port,
             ),
             timeout=900,
             remedy="the etcd from before is in /var/lib/etcd.TIME on the machine; try an older snapshot",

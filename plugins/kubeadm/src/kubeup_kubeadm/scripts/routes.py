@@ -47,8 +47,18 @@ def of_node(node):
 def conflist(cidr, mtu):
     """CNI configuration of this Node."""
     bridge = {
-        "type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": False, "hairpinMode": True, "mtu": mtu,
-        "ipam": {"type": "host-local", "ranges": [[{"subnet": cidr}]], "routes": [{"dst": "0.0.0.0/0"}], "dataDir": "/run/cni-ipam-state"},
+        "type": "bridge",
+        "bridge": "cni0",
+        "isGateway": True,
+        "ipMasq": False,
+        "hairpinMode": True,
+        "mtu": mtu,
+        "ipam": {
+            "type": "host-local",
+            "ranges": [[{"subnet": cidr}]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+            "dataDir": "/run/cni-ipam-state",
+        },
     }
     plugins = [bridge, {"type": "portmap", "capabilities": {"portMappings": True}}]
     return json.dumps({"cniVersion": "0.4.0", "name": "kubeup", "plugins": plugins}, indent=1) + "\n"
@@ -64,7 +74,7 @@ def changes(nodes, me, routes):
 
 
 def run(*command):
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def our_routes():
@@ -119,7 +129,21 @@ def apply(nodes, me, cluster_cidr):
     for cidr, address in sorted(wanted.items()):
         done = run("ip", "route", "replace", cidr, "via", address, "proto", PROTOCOL)
         print("routes {} via {}{}".format(cidr, address, ": " + done.stdout.strip() if done.returncode else ""))
-    keep_rule("nat", "POSTROUTING", "-s", cluster_cidr, "!", "-d", cluster_cidr, "-m", "comment", "--comment", "kubeup", "-j", "MASQUERADE")
+    keep_rule(
+        "nat",
+        "POSTROUTING",
+        "-s",
+        cluster_cidr,
+        "!",
+        "-d",
+        cluster_cidr,
+        "-m",
+        "comment",
+        "--comment",
+        "kubeup",
+        "-j",
+        "MASQUERADE",
+    )
     for side in ("-s", "-d"):
         keep_rule("filter", "FORWARD", side, cluster_cidr, "-m", "comment", "--comment", "kubeup", "-j", "ACCEPT")
 
@@ -156,7 +180,7 @@ def main():
             follow(given.node, given.cluster_cidr)
             said = ""
         except Exception as error:  # whatever it is, the next round looks again
-            now = "{}: {}".format(type(error).__name__, error)
+            now = f"{type(error).__name__}: {error}"
             if now != said:
                 print(now)
                 said = now
