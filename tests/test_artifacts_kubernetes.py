@@ -328,7 +328,7 @@ def test_kubeadm_finds_every_image_but_that_of_dns(
     assert wanted | {images.BUSYBOX} == set(images.images(version))
     folder = kubernetes_bundle_inputs(version)
     assert {tar.name for tar in (folder / "images").iterdir()} == {images.tar_name(name) for name in images.images(version)}
-    assert {"bridge", "host-local", "loopback", "portmap"} <= {plugin.name for plugin in (folder / "cni").iterdir()}
+    assert {"bridge", "host-local", "loopback", "portmap"} == {plugin.name for plugin in (folder / "cni").iterdir()}
     for command in bundle_inputs.NODE_COMMANDS:
         arguments = {"kubectl": ["version", "--client"], "kubeadm": ["version"], "kubelet": ["--version"]}[command]
         assert version in call([str(folder / "bin" / command), *arguments])
@@ -372,7 +372,6 @@ def test_the_repository_has_all_versions_of_the_node_s_packages(kubernetes_repos
     command = apt(tmp_path, kubernetes_repository.url(), tmp_path / "key.asc")
     call([*command, "update", "--error-on=any"])
     found = call(["apt-cache", *command[2:], "madison", "kubelet", "kubeadm", "kubectl"])
-    assert {tuple(line.split(" | ")[:2]) for line in found.replace("  ", "").splitlines()} or found
-    for version in kubernetes.VERSIONS:
-        for name in bundle_inputs.NODE_COMMANDS:
-            assert f"{name} | {repository.package_version(version)}" in found
+    packages = {tuple(word.strip() for word in line.split("|")[:2]) for line in found.splitlines()}
+    versions = [repository.package_version(version) for version in kubernetes.VERSIONS]
+    assert packages == {(name, version) for name in bundle_inputs.NODE_COMMANDS for version in versions}

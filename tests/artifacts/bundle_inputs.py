@@ -2,7 +2,7 @@
 
     bin/      kubeadm kubelet kubectl, and the stand-in for crictl
     images/   one OCI tar an image
-    cni/      Debian's CNI plugins
+    cni/      those of Debian's CNI plugins that pod networks here use
 
 Everything is linked, not copied, from the other artifacts.
 """
@@ -19,6 +19,7 @@ from .images import cni_plugins, images
 from .kubernetes import VERSIONS, binaries
 
 NODE_COMMANDS = ("kubeadm", "kubelet", "kubectl")
+CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 CRICTL = Path(__file__).parent / "files" / "crictl"
 
 
@@ -27,7 +28,7 @@ def bundle_inputs(version: str = VERSIONS[0]) -> Path:
     folder = binaries(version)
     wanted = {f"bin/{name}": folder / name for name in NODE_COMMANDS} | {"bin/crictl": CRICTL}
     wanted |= {f"images/{tar.name}": tar for tar in images(version).values()}
-    wanted |= {f"cni/{plugin.name}": plugin for plugin in sorted(cni_plugins().iterdir())}
+    wanted |= {f"cni/{name}": cni_plugins() / name for name in CNI_PLUGINS}
 
     def make(path: Path) -> None:
         for name, file in wanted.items():
