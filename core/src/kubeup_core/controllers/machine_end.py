@@ -1,4 +1,5 @@
-"""How a Machine goes: out of its load balancers, its volumes let go, deleted at the place, proven gone, and then the finalizer.
+"""How a Machine goes: out of its load balancers, its Node drained, out of etcd, its volumes let go, deleted at the place, proven
+gone, its Node deleted, and then the finalizer.
 
 Called by `machine.py` for a Machine that is being deleted. A machine whose Launch is open waits for it (it is looked up there, not
 made again), one that was never made goes at once. Calls are collected by `deleter.py`, so that many machines are one call.
@@ -17,6 +18,7 @@ from ..supplier import Result as Told
 from .attachment import volumes_hold
 from .book import Book, Removal
 from .deregistration import leaving_balancers
+from .drain import DRAINED, Drains, Progress
 from .marks import launch_mark, made_by, place_of
 from .pauses import paused
 
@@ -33,6 +35,7 @@ class MachineEnd:
         self.env = env
         self.controller = controller
         self.book = env.shared(Book)
+        self.drains = Drains(env, controller)
 
     def step(self, machine: Machine, key: Key) -> Result:
         if FINALIZER not in machine.finalizers:
@@ -55,8 +58,16 @@ class MachineEnd:
             return self._cannot(machine, launch, f"Provider {launch.spec.provider} cannot be asked: {why}")
         if machine.status.launch is None:
             return self._adopt(machine, launch, index, id_)
+        pointless = self.drains.pointless(machine)
+        if pointless is not None:
+            machine = self._drained(machine, pointless)
         if leaving_balancers(self.env, machine):
             return self._say(machine, "Deregistering", "its load balancers let its connections finish")
+        drain = self.drains.step(machine, key)
+        if drain is not None and not drain.over:
+            return self._draining(machine, drain)
+        if drain is not None:
+            machine = self._drained(machine, drain)
         if volumes_hold(self.env, machine) and self._patient(machine):
             return self._say(machine, "Detaching", "its volumes are being detached", after=LOOK)
         return self._delete(machine, launch, index, id_, place, key)
@@ -81,10 +92,10 @@ class MachineEnd:
         name = (mark.maker, mark.index, known)
         sent = self.book.removed.get(name)
         if state is not None and state.phase is Phase.GONE:
-            return self._gone(machine, launch, index, name)
+            return self._gone(machine, launch, index, name, key)
         if sent is not None and state is None:
             if self.env.inventory.absent(place, "machines", mark, id=known, place_name=where, since=sent[0]):
-                return self._gone(machine, launch, index, name)
+                return self._gone(machine, launch, index, name, key)
             if seen is not None and not seen.reached(where):
                 return self._cannot(machine, launch, f"{where} at Provider {place.name} does not answer")
         if place.pause:
@@ -116,7 +127,8 @@ class MachineEnd:
             self.book.removals.setdefault(place.name, {})[(ref.mark.maker, ref.mark.index, ref.id)] = removal
         self.env.wake("deleter", Key("", place.name), 0.02)
 
-    def _gone(self, machine: Machine, launch: Launch, index: int, name: tuple[str, int, str]) -> Result:
+    def _gone(self, machine: Machine, launch: Launch, index: int, name: tuple[str, int, str], key: Key) -> Result:
+        self.drains.delete_node(machine, key)
         self.book.proven.add((launch.uid, index))
         self.book.removed.pop(name, None)
         place = self.env.places.get(launch.spec.provider)
@@ -158,7 +170,32 @@ class MachineEnd:
         return Result(after=0.0)
 
     def _patient(self, machine: Machine) -> bool:
-        return self.env.clock.elapsed(parse_timestamp(machine.metadata.deletion_timestamp or "")) < DETACH
+        drained = machine.status.condition(DRAINED)
+        began = drained.last_transition_time if drained is not None else machine.metadata.deletion_timestamp
+        return self.env.clock.elapsed(parse_timestamp(began or "")) < DETACH
+
+    def _draining(self, machine: Machine, drain: Progress) -> Result:
+        changed = self.env.cache.copy(machine)
+        self._deleting(changed, drain.reason, drain.message)
+        changed.status.state = "Draining"
+        now, generation = self.env.clock.wall(), machine.metadata.generation
+        changed.status.set_condition(DRAINED, False, drain.reason, drain.message, now=now, generation=generation)
+        if drain.stalled:
+            changed.status.set_condition("Stalled", True, drain.reason, drain.message, now=now, generation=generation)
+        else:
+            changed.status.drop_condition("Stalled")
+        if changed.status != machine.status:
+            self.env.client.update_status(changed)
+        return Result(after=drain.after)
+
+    def _drained(self, machine: Machine, drain: Progress) -> Machine:
+        """Stored, so that what was skipped or forced is not begun anew after a crash."""
+        changed = self.env.cache.copy(machine)
+        self._deleting(changed, "Deleting", "it is being deleted")
+        changed.status.drop_condition("Stalled")
+        now, generation = self.env.clock.wall(), machine.metadata.generation
+        changed.status.set_condition(DRAINED, True, drain.reason, drain.message, now=now, generation=generation)
+        return self.env.client.update_status(changed)
 
     def _say(self, machine: Machine, reason: str, message: str, after: float | None = None) -> Result:
         changed = self.env.cache.copy(machine)

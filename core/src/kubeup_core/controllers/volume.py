@@ -22,6 +22,7 @@ from ..runtime.places import Place
 from ..supplier import Mark, Phase, Ref, VolumeSpec, VolumeState, VolumeSupplier
 from .attachment import TIMED_OUT, concerns, launch_of, no_target, refusal, target
 from .deregistration import leaving_balancers
+from .drain import undrained
 from .marks import place_of, ref_of
 from .network_rules import providers_of
 from .single import STEP, NotYet, Single
@@ -323,7 +324,8 @@ class _Step:
         name = holder.name if holder is not None else f"with the id {id_}"
         self.status.attached_to = holder.name if holder is not None else self.status.attached_to
         target = self._target(place, id_, holder)
-        if holder is not None and holder.deleting and leaving_balancers(self.env, holder):
+        leaving = holder is not None and holder.deleting
+        if holder is not None and leaving and (leaving_balancers(self.env, holder) or undrained(self.env, holder)):
             return Trouble(reason="WaitingForMachine", message=f"machine {name} is being taken out of service first")
         if place.capabilities.attach != "live" or target is None:
             message = f"it is free when machine {name} is gone"
