@@ -54,7 +54,7 @@ class SshExecutor:
             session.connection.start(session.channel, command)
             yield from talk(session.channel, stdin, deadline, str(who))
         finally:
-            self._pool.done(session)
+            self._pool.done(session, abandoned=session.channel.exit_status < 0)
 
     def upload(self, access: Access, path: str, content: Iterable[bytes], mode: int, timeout: float) -> None:
         deadline = time.monotonic() + timeout

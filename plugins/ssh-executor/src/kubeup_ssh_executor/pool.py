@@ -80,10 +80,10 @@ class Pool:
                 self._give_back(connection)
                 raise
 
-    def done(self, session: Session) -> None:
+    def done(self, session: Session, *, abandoned: bool = False) -> None:
         """With a command that was abandoned its connection retires: sshd counts the session until the command ends, and it may
         have been the connection that went silent."""
-        if not session.channel.status_event.is_set():
+        if abandoned:
             session.connection.retired = True
         with suppress(OSError, EOFError):
             session.channel.close()

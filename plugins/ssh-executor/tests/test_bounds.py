@@ -1,0 +1,75 @@
+"""What is kept and for how long: idle connections, too many connections, connections whose command was given up."""
+
+import pytest
+from kubeup_core.errors import Denied, NotReady, Unknown
+from kubeup_ssh_executor import pool
+
+
+def long_ago(executor) -> None:
+    for connection in executor._pool.connections():
+        connection.used -= 2 * pool.IDLE
+
+
+def test_a_connection_that_nobody_used_for_long_is_closed(sshd, run, executor):
+    first, second = sshd(), sshd()
+    run(first.access(), "true")
+    long_ago(executor)
+    run(second.access(), "true")
+    assert [c.target.port for c in executor._pool.connections()] == [second.port]
+
+
+def test_a_jump_host_is_not_idle_while_something_goes_through_it(sshd, run, executor):
+    jump, host, other = sshd(), sshd(), sshd()
+    access = host.access(via=f"127.0.0.1:{jump.port}", via_host_key=jump.host_key)
+    run(access, "true")
+    stream = executor.execute(access, "echo up; cat", b"", 20)
+    assert next(stream) == b"up\n"
+    long_ago(executor)
+    run(other.access(), "true")
+    assert list(stream) == [0]
+
+
+def test_the_oldest_unused_connection_makes_room_for_a_new_one(sshd, run, executor, monkeypatch):
+    monkeypatch.setattr(pool, "TOTAL", 2)
+    hosts = [sshd() for _ in range(3)]
+    for host in hosts:
+        run(host.access(), "true")
+    assert [c.target.port for c in executor._pool.connections()] == [hosts[1].port, hosts[2].port]
+
+
+def test_when_all_connections_are_busy_the_next_one_is_put_off(sshd, run, executor, monkeypatch):
+    monkeypatch.setattr(pool, "TOTAL", 1)
+    first, second = sshd(), sshd()
+    stream = executor.execute(first.access(), "echo up; sleep 20", b"", 30)
+    assert next(stream) == b"up\n"
+    with pytest.raises(NotReady, match="in use"):
+        run(second.access(), "true")
+    stream.close()
+
+
+def test_who_waits_for_a_busy_host_is_put_off_when_the_time_is_over(sshd, run, executor, monkeypatch):
+    monkeypatch.setattr(pool, "PER_TARGET", 1)
+    monkeypatch.setattr(pool, "SESSIONS", 1)
+    host = sshd()
+    stream = executor.execute(host.access(), "echo up; sleep 20", b"", 30)
+    assert next(stream) == b"up\n"
+    with pytest.raises(NotReady, match="busy"):
+        run(host.access(), "true", timeout=0.5)
+    stream.close()
+
+
+def test_after_a_command_that_was_given_up_the_next_one_takes_another_connection(sshd, run, executor):
+    host = sshd()
+    with pytest.raises(Unknown):
+        run(host.access(), "sleep 20", timeout=0.5)
+    before = executor._pool.connections()
+    run(host.access(), "true")
+    after = executor._pool.connections()
+    assert len(after) == 1
+    assert after != before
+
+
+def test_a_host_that_allows_no_sessions_is_told_with_the_remedy(sshd, run):
+    with pytest.raises(Denied, match="allows no sessions") as caught:
+        run(sshd(MaxSessions="0").access(), "true")
+    assert "MaxSessions" in caught.value.remedy
