@@ -57,7 +57,7 @@ def faults(value, kind: str, version: str, path: str = "") -> list[str]:
 
 
 def _has(declared: str, version: str) -> bool:
-    first, _, last = (declared.split() + ["-"])[1].partition("-")
+    first, _, last = [*declared.split(), "-"][1].partition("-")
     return (not first or version >= first) and (not last or version <= last)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from kubeup_core import InvalidSpec, Problem, SupplierError
 from kubeup_core.bootstrapper import NO_SECRETS, Addon, ClusterPlan, EtcdMember, NodePlan, Secrets, Step, Task
 
-from . import bundle, etcd, flannel, sources, steps, versions
+from . import bundle, documents, etcd, flannel, sources, steps, versions
 from .config import KubeadmConfig
 
 
@@ -46,7 +46,7 @@ class Kubeadm:
         try:
             for role in ("controlPlane", "worker"):
                 node = NodePlan(name="check", role=role)
-                steps.documents.init(cluster, node, config)
+                documents.init(cluster, node, config)
         except SupplierError as error:
             problems.append(_problem(error))
         return tuple(problems)

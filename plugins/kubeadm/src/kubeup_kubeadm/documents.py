@@ -188,7 +188,7 @@ def join_phases(config: KubeadmConfig) -> list[str]:
 
 
 def arguments(known: Release, given: Mapping[str, str | list[str]], path: str) -> Any:
-    """Flags as the API has them: a list of name and value since v1beta4, a map before. Raises InvalidSpec for a repeated flag in a map."""
+    """Flags as the API has them: a list of name and value since v1beta4, a map before. Raises InvalidSpec for what a map cannot hold."""
     if known.api == "v1beta4":
         return [
             {"name": name, "value": one}
@@ -221,7 +221,7 @@ def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> Document:
 
 
 def ca_hash(pem: str) -> str:
-    """What pins a certificate authority in a join: the hash of its public key. "" (a runbook before the CA exists) gives a placeholder."""
+    """What pins a certificate authority in a join: the hash of its public key. A placeholder for ""."""
     if not pem:
         return "sha256:" + "0" * 64
     key = x509.load_pem_x509_certificate(pem.encode()).public_key()

@@ -72,7 +72,7 @@ def install(cluster: ClusterPlan, config: KubeadmConfig, binaries: Sequence[str]
         return Step(
             name=name,
             title=f"looks for {cluster.version} on the machine",
-            script=script("preinstalled", VERSION=cluster.version),
+            script=script("installed", "preinstalled", VERSION=cluster.version, PACKAGES=" ".join(binaries)),
             timeout=60,
             remedy="use an image that has this version, or set spec.kubernetes.source to packages",
         )
@@ -93,7 +93,7 @@ def install(cluster: ClusterPlan, config: KubeadmConfig, binaries: Sequence[str]
         remedy="see that the machine reaches the repository, or name a mirror in spec.kubernetes.repository, or use a bundle",
     )
     if kind == "auto":
-        return replace(step, check=script("installed", "installed_check", VERSION=cluster.version))
+        return replace(step, check=script("installed", "installed_check", VERSION=cluster.version, PACKAGES=" ".join(binaries)))
     return step
 
 

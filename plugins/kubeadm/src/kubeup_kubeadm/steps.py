@@ -127,10 +127,9 @@ def settle(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> list[
 def upgrade(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> list[Step]:
     facts, control = _facts(cluster, config), node.role == CONTROL_PLANE
     suffix = cluster.version.removeprefix("v").replace(".", "-")
-    whole = sources.source(cluster) in ("preinstalled", "auto")  # kubeadm and kubelet are looked for, or come, together
     steps = [
         *sources.unpack(cluster),
-        sources.install(cluster, config, sources.ALL if whole else ("kubeadm",), f"kubeadm-{suffix}"),
+        sources.install(cluster, config, ("kubeadm",), f"kubeadm-{suffix}"),
         _images(cluster, node, config),
         Step(
             name=f"upgrade-{suffix}",
@@ -140,17 +139,16 @@ def upgrade(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> list
             remedy=LOOK,
         ),
     ]
-    if not whole:
-        steps.append(sources.install(cluster, config, ("kubelet", "kubectl"), f"kubelet-{suffix}"))
-    steps.append(
+    steps += [
+        sources.install(cluster, config, ("kubelet", "kubectl"), f"kubelet-{suffix}"),
         Step(
             name=f"restart-{suffix}",
             title=f"restarts the kubelet as {cluster.version}",
             script=script("explain", "kubelet_restart", VERSION=cluster.version),
             timeout=150,
             remedy=LOOK,
-        )
-    )
+        ),
+    ]
     return steps + ([_ready(config, f"ready-{suffix}")] if control else [])
 
 
@@ -263,7 +261,9 @@ def _network(cluster: ClusterPlan, node: NodePlan) -> list[Step]:
             title="keeps routes to the other Nodes",
             script=script("routes", NAME=node.name, POD_CIDR=cluster.pod_cidr),
             check=script("routes_check", NAME=node.name, POD_CIDR=cluster.pod_cidr),
-            files=(File(path="/usr/local/lib/kubeup/routes.py", content=script_file("routes.py").encode(), mode=0o755),),
+            files=(
+                File(path="/usr/local/lib/kubeup/kubeup-routes", content=script_file("kubeup-routes").encode(), mode=0o755),
+            ),
             timeout=60,
             remedy="`journalctl -u kubeup-routes` on the machine tells more",
         )

@@ -57,8 +57,14 @@ _RELEASES = (
         minor=21, latest=14, api="v1beta2", taint=_MASTER, kubelet_lag=2, crictl=True, packages=False, etcd_admission=True,
         dns_repository=True, kernel=5,
     ),
-    Release(minor=22, latest=17, api="v1beta3", taint=_MASTER, kubelet_lag=2, crictl=True, packages=False, dns_repository=True, kernel=5),
-    Release(minor=23, latest=17, api="v1beta3", taint=_MASTER, kubelet_lag=2, crictl=True, packages=False, dns_repository=True, kernel=5),
+    Release(
+        minor=22, latest=17, api="v1beta3", taint=_MASTER, kubelet_lag=2, crictl=True, packages=False, dns_repository=True,
+        kernel=5,
+    ),
+    Release(
+        minor=23, latest=17, api="v1beta3", taint=_MASTER, kubelet_lag=2, crictl=True, packages=False, dns_repository=True,
+        kernel=5,
+    ),
     Release(minor=24, latest=17, api="v1beta3", kubelet_lag=2, crictl=True, dns_repository=True, kernel=5),
     Release(minor=25, latest=16, api="v1beta3", kubelet_lag=2, crictl=True, kernel=5),
     Release(minor=26, latest=15, api="v1beta3", kubelet_lag=2, crictl=True),

@@ -6,7 +6,7 @@ if [ "$(family)" = debian ]; then
     fetch_key /etc/apt/keyrings/kubeup-kubernetes.asc
     echo "deb [signed-by=/etc/apt/keyrings/kubeup-kubernetes.asc] $DEB" >/etc/apt/sources.list.d/kubeup-kubernetes.list
     cat >/etc/apt/preferences.d/kubeup-kubernetes <<PIN
-Package: $(echo "$PACKAGES" | tr '\n' ' ')
+Package: kubeadm kubelet kubectl
 Pin: version $number-*
 Pin-Priority: 1001
 PIN

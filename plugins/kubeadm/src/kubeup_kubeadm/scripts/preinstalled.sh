@@ -1,8 +1,5 @@
 # What has to be there already when nothing is to be installed.
-for binary in kubeadm kubelet; do
+for binary in $PACKAGES; do
     has "$binary" || fail "$binary is not installed, but spec.kubernetes.source is preinstalled"
 done
-have=$(kubeadm version -o short)
-[ "$have" = "$VERSION" ] || fail "the installed kubeadm is $have, but $VERSION was asked for"
-kubelet=$(kubelet --version | awk '{print $2}')
-[ "$kubelet" = "$VERSION" ] || fail "the installed kubelet is $kubelet, but $VERSION was asked for"
+installed || fail "the installed version is $(kubeadm version -o short 2>&1 | head -n 1) (kubeadm) and $(kubelet --version 2>&1 | head -n 1), but $VERSION was asked for"

@@ -10,7 +10,7 @@ After=network-online.target containerd.service
 StartLimitIntervalSec=0
 
 [Service]
-ExecStart=/usr/bin/env python3 -u /usr/local/lib/kubeup/routes.py --node $NAME --cluster-cidr $POD_CIDR
+ExecStart=/usr/bin/env python3 -u /usr/local/lib/kubeup/kubeup-routes --node $NAME --cluster-cidr $POD_CIDR
 Restart=always
 RestartSec=2
 
