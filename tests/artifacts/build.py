@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from .progress import say
 from .system import advice, find, missing
 
 SUITE = "bookworm"
@@ -56,7 +57,11 @@ def artifact(name: str, inputs: dict[str, object], make: Callable[[Path], None],
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{name}-{key}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another process, which makes {path.name}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             for left in path.parent.glob(f".{name}-{key}-*"):  # by a builder that was killed
                 shutil.rmtree(left)
