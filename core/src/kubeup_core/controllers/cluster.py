@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..client import Event
-from ..kinds import Cluster, Launch, LoadBalancer, Machine, NodePool, Provider, Volume
+from ..errors import SupplierError
+from ..kinds import Cluster, Launch, LoadBalancer, Machine, NodePool, Provider, Secret, Volume
 from ..kinds.cluster import ClusterStatus
 from ..kinds.machine import ABANDON
 from ..objects import Resource
@@ -19,10 +20,15 @@ from ..runtime.controller import Controller, Env, Key, Result, Watch
 from ..runtime.places import Place
 from ..statuses import Conflict, Forbidden, NotFound
 from ..supplier import Mark
-from .cluster_status import count, describe
+from .certificates import Certificates, expires
+from .cluster_status import cluster_blocks, count, describe
+from .control_plane import ControlPlane, resolve_cni
+from .endpoint import Endpoints
 from .network import Members, Networks
 from .network_rules import providers_of
+from .nodes import Nodes
 from .proof import Proof
+from .ssh_keys import ensure_ssh_keys
 from .troubles import LATER, Trouble, hold, let_go, note, sooner, tell, usable, write_status
 
 FINALIZER = "kubeup.dev/cluster"
@@ -39,9 +45,14 @@ class ClusterController(Controller):
             *(Watch(kind, keys_of) for kind in CHILDREN),
             Watch(Launch, keys_of),
             Watch(Provider, lambda event: self._users_of(event.object.name)),
+            Watch(Secret, owners_of),
         )
         super().__init__(env)
         self.networks = Networks(env)
+        self.certificates = Certificates(env)
+        self.endpoints = Endpoints(env)
+        self.control_plane = ControlPlane(env, self.name)
+        self.nodes = env.shared(Nodes)
         self.proof = Proof(env)
         env.inventory.on_change("networks", self._of_network)
 
@@ -72,10 +83,57 @@ class ClusterController(Controller):
             troubles = progress.troubles | troubles
             note(status, progress.error, self.env.clock.wall())
             after = sooner(progress.after, self._forget_providers(cluster, status, members))
+        found = (
+            None if cluster.spec.kubernetes is None or cluster.spec.paused or troubles else self._kubernetes(cluster, status)
+        )
         now = self.env.clock.wall()
         status.unused_overrides = self._unused_overrides(cluster, members)
-        found = describe(cluster, status, members, troubles, now)
+        found = describe(cluster, status, members, troubles, now, self.env.plugins.bootstrappers, found)
         return tell(self.env, cluster, status, found, sooner(after, *(t.after for t in troubles.values())))
+
+    def _kubernetes(self, cluster: Cluster, status: ClusterStatus) -> Trouble | None:
+        """Keys, endpoint, control planes, kubeconfig, addons: each as far as the one before allows. -> what it waits for."""
+        if cluster_blocks(cluster, self.env.plugins.bootstrappers) and status.condition("KubernetesValid") is None:
+            return None
+        resolve_cni(cluster, status)
+        found = self.control_plane.check(cluster, status) or self._ssh_keys(cluster) or self.certificates.ensure_keys(cluster)
+        if found is not None:
+            return found
+        status.certificates_expire = expires(self.env, cluster)
+        plane = self.control_plane.step(cluster, status)
+        endpoint = self.endpoints.step(cluster, status, self.control_plane.first(cluster, status))
+        bad = self.certificates.ensure_kubeconfig(cluster, status)
+        status.version = self.nodes.version(cluster) or status.version
+        self._say(cluster, status, endpoint, plane)
+        addons = self.nodes.addons(cluster)
+        waiting = None if addons.ok else Trouble(reason=addons.reason, message=addons.message, stalled=addons.ok is False)
+        return bad or endpoint or plane or waiting
+
+    def _say(self, cluster: Cluster, status: ClusterStatus, endpoint: Trouble | None, plane: Trouble | None) -> None:
+        """EndpointReady, ControlPlaneReady, AddonsReady."""
+        api, addons = self.nodes.api(cluster), self.nodes.addons(cluster)
+        where = f"{status.endpoint.host}:{status.endpoint.port}" if status.endpoint is not None else ""
+        told = {
+            "EndpointReady": (False, endpoint.reason, endpoint.message)
+            if endpoint is not None
+            else (api.ok, api.reason, f"{where} answers" if api.ok else f"{where}: {api.message}"),
+            "ControlPlaneReady": (False, plane.reason, plane.message)
+            if plane is not None
+            else (True, "Ready", f"{cluster.spec.control_plane.replicas} control planes are Ready"),
+            "AddonsReady": (addons.ok, addons.reason, addons.message),
+        }
+        now, generation = self.env.clock.wall(), cluster.metadata.generation
+        for type_, (value, reason, message) in told.items():
+            status.set_condition(type_, value, reason, message, now=now, generation=generation)
+
+    def _ssh_keys(self, cluster: Cluster) -> Trouble | None:
+        try:
+            ensure_ssh_keys(self.env, cluster)
+        except SupplierError as error:
+            return Trouble(
+                reason="KeysInvalid", message=f"{error.message}; {error.remedy}", after=5.0, stalled=bool(error.remedy)
+            )
+        return None
 
     def _forget_providers(self, cluster: Cluster, status: ClusterStatus, members: Members) -> float | None:
         """A Provider that is not used any more is let go, once nothing of the cluster is left there. -> when to look again."""
@@ -235,6 +293,16 @@ def keys_of(event: Event[Any]) -> Iterator[Key]:
     yield Key(new.namespace, new.spec.cluster)
 
 
+def owners_of(event: Event[Secret]) -> Iterator[Key]:
+    """The keys of a cluster are its own business."""
+    for owner in event.object.metadata.owner_references or ():
+        if owner.kind == "Cluster":
+            yield Key(event.object.namespace, owner.name)
+
+
 def _counted(machine: Machine) -> tuple[Any, ...]:
     resolved = machine.status.resolved
-    return machine.status.is_true("Ready"), machine.deleting, machine.status.launch, resolved.provider if resolved else ""
+    return (
+        machine.status.is_true("Ready"), machine.deleting, machine.status.launch, resolved.provider if resolved else "",
+        machine.status.is_true("Bootstrapped"), tuple(a.address for a in machine.status.addresses), machine.status.state == "Failed",
+    )  # fmt: skip

@@ -12,7 +12,9 @@ from .network_rules import reachable
 from .troubles import Trouble
 
 
-def cluster_blocks(cluster: Cluster, bootstrappers: Collection[str] = ()) -> Trouble | None:
+def cluster_blocks(
+    cluster: Cluster, bootstrappers: Collection[str] = (), status: ClusterStatus | None = None
+) -> Trouble | None:
     """Why no machine may be created for this cluster now; None when nothing speaks against it. Pure.
 
     For the pool controller: ask before creating Machines, and show the reason as a condition of the pool. `bootstrappers` are the
@@ -30,21 +32,36 @@ def cluster_blocks(cluster: Cluster, bootstrappers: Collection[str] = ()) -> Tro
             "machines"
         )
         return Trouble(reason="BootstrapperMissing", message=message, stalled=True)
+    valid = (status or cluster.status).condition("KubernetesValid")
+    if kubernetes is not None and valid is not None and valid.status != "True":
+        return Trouble(reason=valid.reason, message=valid.message, stalled=True)
     if cluster.spec.paused:
         message = f"nothing is changed at any place; set spec.paused: false in Cluster {cluster.name} to go on"
         return Trouble(reason="Paused", message=message)
     return None
 
 
-def describe(cluster: Cluster, status: ClusterStatus, members: Members, troubles: Mapping[str, Trouble], now: float) -> Trouble:
-    """Fill counts and NetworkReady. -> where the cluster is as a whole, for `troubles.stand`."""
+def describe(
+    cluster: Cluster,
+    status: ClusterStatus,
+    members: Members,
+    troubles: Mapping[str, Trouble],
+    now: float,
+    bootstrappers: Collection[str] = (),
+    kubernetes: Trouble | None = None,
+) -> Trouble:
+    """Fill counts and NetworkReady. -> where the cluster is as a whole, for `troubles.stand`.
+
+    kubernetes  what the cluster itself waits for, beyond its machines
+    """
     count(status, members)
     _networks(cluster, status, troubles, now)
     return (
-        cluster_blocks(cluster)
+        cluster_blocks(cluster, bootstrappers, status)
         or next((found for _, found in sorted(troubles.items())), None)
         or _apart(cluster, members)
         or _unfinished(status)
+        or kubernetes
         or _machines(cluster, status, members)
     )
 

@@ -29,7 +29,7 @@ from .network_rules import providers_of
 from .pauses import paused
 from .rollout import Plan, View, plan
 from .slots import free
-from .troubles import missing
+from .troubles import Trouble, missing
 
 PACE = 1.0
 """Seconds between two writes of a status that only counts on."""
@@ -82,7 +82,7 @@ class NodePoolController(Controller):
         if stop:
             message = f"{stop} is paused, so nothing is changed; set spec.paused: false there to go on"
             return self._report(pool, memory, views, Plan(), Verdict("Paused", message))
-        block = cluster_blocks(cluster)
+        block = cluster_blocks(cluster, self.env.plugins.bootstrappers) or _unchecked(cluster)
         wait = self._repair_wait(memory, views, pool)
         steps = plan(pool, views, fixed=self._fixed(pool, cluster), may_create=block is None, may_repair=wait <= 0)
         verdict = Verdict(block.reason, block.message, stalled=not cluster.deleting) if block is not None else None
@@ -326,6 +326,14 @@ class NodePoolController(Controller):
             cluster = self.env.cache.get(Cluster, pool.spec.cluster, pool.namespace)
             if cluster is not None and event.object.name in providers_of(cluster, pool):
                 yield Key(pool.namespace, pool.name)
+
+
+def _unchecked(cluster: Cluster) -> Trouble | None:
+    """No machine is made for a Kubernetes cluster before its settings were found to be possible."""
+    valid = cluster.status.condition("KubernetesValid")
+    if cluster.spec.kubernetes is None or (valid is not None and valid.observed_generation == cluster.metadata.generation):
+        return None
+    return Trouble(reason="Checking", message=f"the settings of Cluster {cluster.name} are being checked")
 
 
 def template_of(pool: NodePool, cluster: Cluster) -> MachineTemplate:

@@ -157,6 +157,11 @@ class Counts(Model):
 class ControlPlaneStatus(Model):
     replicas: int = 0
     ready: int = 0
+    initialized: bool = Field(default=False, description="Its API has answered once: no machine begins a cluster again")
+    first: str = Field(default="", description="The Machine that begins the cluster")
+    first_uid: str = Field(default="", alias="firstUID")
+    turn: str = Field(default="", description="uid of the only Machine that may join the control planes now")
+    version: str = Field(default="", description="Version that machines are made with: one on the way to spec.kubernetes.version")
 
 
 class ClusterStatus(Status):

@@ -1,0 +1,258 @@
+"""The control planes of a Kubernetes cluster: their pool, who begins the cluster, and who joins next.
+
+A part of the Cluster controller, the only writer of `status.controlPlane`; `bootstrapping.py` asks `permission` before it lets a
+machine begin or join a cluster. Whoever begins, and whose turn it is, is stored before the machine may act on it: so that no crash of
+kubeup makes two machines begin, or two join etcd at once. Machines are made by the pool's controller like any others.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from ..bootstrapper import Task
+from ..errors import SupplierError
+from ..kinds import Cluster, Machine, NodePool
+from ..kinds.cluster import ClusterStatus, ControlPlaneStatus, Resolved
+from ..kinds.nodepool import MAX_NAME, NodePoolSpec, Update
+from ..objects import ObjectMeta
+from ..plugins import PluginError
+from ..runtime.controller import Env, Key
+from ..statuses import AlreadyExists, NotFound
+from .bootstrapping import Bootstraps, bootstrapper_of
+from .members import address_of
+from .nodes import Nodes
+from .plans import cluster_plan, control_planes
+from .troubles import LATER, SOON, Trouble
+
+SUFFIX = "-control-plane"
+WAITING = "WaitingForTurn"
+
+
+def permission(env: Env, cluster: Cluster, machine: Machine) -> Task | Trouble:
+    """What a prepared machine may do now to become a member: INIT or JOIN; or what it waits for. Reads only what is stored."""
+    status = cluster.status.control_plane or ControlPlaneStatus()
+    if machine.spec.role == "controlPlane" and machine.uid == status.first_uid:
+        if cluster.status.endpoint is None or not cluster.status.endpoint.host:
+            return Trouble(reason="WaitingForEndpoint", message="it begins the cluster when the address of its API is known")
+        return Task.INIT
+    if not status.initialized:
+        who = f"until {status.first} has begun the cluster" if status.first else "until a control plane can begin the cluster"
+        return Trouble(reason=WAITING, message=f"it waits {who}")
+    if env.shared(Bootstraps).joined(machine):
+        return Task.JOIN
+    if machine.spec.role == "controlPlane":
+        if status.turn == machine.uid:
+            return Task.JOIN
+        return Trouble(reason=WAITING, message="control planes join one at a time, and it is not its turn yet")
+    api = env.shared(Nodes).api(cluster)
+    if api.ok is not True:
+        return Trouble(reason="WaitingForAPI", message=f"it joins when the cluster's API answers: {api.message}", after=SOON)
+    return Task.JOIN
+
+
+def going(cluster: Cluster | None) -> bool:
+    """The whole cluster is on its way out: nothing has to be drained, and no quorum be kept."""
+    return cluster is None or cluster.deleting
+
+
+def pool_name(cluster: str) -> str:
+    return f"{cluster[: MAX_NAME - len(SUFFIX)]}{SUFFIX}"
+
+
+class ControlPlane:
+    def __init__(self, env: Env, controller: str) -> None:
+        self.env = env
+        self.controller = controller
+        self.nodes = env.shared(Nodes)
+        self.book = env.shared(Bootstraps)
+
+    def check(self, cluster: Cluster, status: ClusterStatus) -> Trouble | None:
+        """What can never work, told before anything is made: the condition KubernetesValid, which pools look at."""
+        found = self._refusal(cluster, status)
+        now, generation = self.env.clock.wall(), cluster.metadata.generation
+        if found is None:
+            status.set_condition(
+                "KubernetesValid", True, "Checked", "the bootstrapper can do it", now=now, generation=generation
+            )
+        else:
+            status.set_condition("KubernetesValid", False, found.reason, found.message, now=now, generation=generation)
+        return found
+
+    def step(self, cluster: Cluster, status: ClusterStatus) -> Trouble | None:
+        """One step nearer; None when every control plane works."""
+        state = status.control_plane = status.control_plane or ControlPlaneStatus()
+        kubernetes = cluster.spec.kubernetes
+        assert kubernetes is not None
+        state.version = state.version or kubernetes.version
+        found = self._pool(cluster)
+        if found is not None:
+            return found
+        machines = control_planes(self.env, cluster)
+        living = [m for m in machines if not m.deleting]
+        state.replicas = len(machines)
+        state.ready = sum(1 for m in living if m.status.is_true("Ready"))
+        self._first(cluster, state, living)
+        if not state.initialized:
+            return self._begin(cluster, status, state, living)
+        return self._turn(cluster, state, living) or self._complete(cluster, state, living)
+
+    def first(self, cluster: Cluster, status: ClusterStatus) -> Machine | None:
+        state = status.control_plane
+        return self.env.cache.uid(Machine, state.first_uid) if state is not None and state.first_uid else None
+
+    # -- before anything -------------------------------------------------------------------------------------------------
+
+    def _refusal(self, cluster: Cluster, status: ClusterStatus) -> Trouble | None:
+        kubernetes = cluster.spec.kubernetes
+        assert kubernetes is not None
+        try:
+            self.env.plugins.bootstrapper_config(kubernetes.bootstrapper, kubernetes.config)
+            bootstrapper = bootstrapper_of(self.env, cluster)
+            problems = bootstrapper.check(cluster_plan(self.env, cluster, version=kubernetes.version))
+            running = status.control_plane.version if status.control_plane is not None else ""
+            if running and not problems:
+                bootstrapper.hops(running, kubernetes.version)
+        except PluginError as error:
+            return Trouble(reason="InvalidConfig", message=f"{error.message}; {error.remedy}", stalled=True)
+        except SupplierError as error:
+            remedy = f"; {error.remedy}" if error.remedy else ""
+            return Trouble(reason="InvalidSpec", message=f"spec.kubernetes: {error.message}{remedy}", after=LATER, stalled=True)
+        if problems:
+            said = "; ".join(f"{p.path}: {p.message}" + (f" ({p.remedy})" if p.remedy else "") for p in problems)
+            return Trouble(reason="InvalidSpec", message=said, after=LATER, stalled=True)
+        return None
+
+    # -- the pool --------------------------------------------------------------------------------------------------------
+
+    def _pool(self, cluster: Cluster) -> Trouble | None:
+        """Made, and kept as the Cluster says."""
+        wanted = _wanted(cluster)
+        pool = self.env.cache.get(NodePool, wanted.name, cluster.namespace)
+        if pool is None:
+            with suppress(AlreadyExists):
+                self.env.client.create(wanted)
+            return None
+        if not any(o.uid == cluster.uid for o in pool.metadata.owner_references or ()):
+            message = f"NodePool {pool.name} is there already and not this cluster's; rename one of the two"
+            return Trouble(reason="ControlPlanePoolTaken", message=message, stalled=True)
+        if pool.spec.to_dict() != wanted.spec.to_dict() and not pool.deleting:
+            changed = self.env.cache.copy(pool)
+            changed.spec = wanted.spec
+            try:
+                self.env.client.update(changed)
+            except NotFound:
+                return None
+        return None
+
+    # -- the first -------------------------------------------------------------------------------------------------------
+
+    def _first(self, cluster: Cluster, state: ControlPlaneStatus, living: list[Machine]) -> None:
+        """Choose who begins; another one only as long as the cluster has not begun."""
+        if state.initialized or any(m.uid == state.first_uid for m in living):
+            return
+        able = [m for m in living if address_of(m) and m.status.state != "Failed"]
+        chosen = min(able, key=lambda m: m.name, default=None)
+        state.first, state.first_uid = (chosen.name, chosen.uid) if chosen is not None else ("", "")
+
+    def _begin(
+        self, cluster: Cluster, status: ClusterStatus, state: ControlPlaneStatus, living: list[Machine]
+    ) -> Trouble | None:
+        first = next((m for m in living if m.uid == state.first_uid), None)
+        if first is None:
+            return Trouble(reason="WaitingForMachine", message="no control-plane machine has an address yet")
+        api = self.nodes.api(cluster)
+        if not self.book.joined(first):
+            told = self.book.of(first)
+            said = f": {told.bootstrapped.message}" if told is not None else ""
+            stalled = told is not None and told.stalled
+            return Trouble(reason="Initializing", message=f"{first.name} begins the cluster{said}", stalled=stalled)
+        if api.ok is not True:
+            message = f"{first.name} has begun the cluster, but its API does not answer yet: {api.message}"
+            return Trouble(reason="WaitingForAPI", message=message, after=SOON)
+        state.initialized = True
+        self.env.events.event(
+            cluster, "Normal", "ControlPlaneInitialized", f"{first.name} has begun the cluster, and its API answers"
+        )
+        return Trouble(reason="Initialized", message="the cluster has begun", after=0.1)
+
+    # -- the others ------------------------------------------------------------------------------------------------------
+
+    def _turn(self, cluster: Cluster, state: ControlPlaneStatus, living: list[Machine]) -> Trouble | None:
+        """Whose turn it is. One joins when all that have joined work, so that etcd never counts on two that do not."""
+        holder = next((m for m in living if m.uid == state.turn), None)
+        if holder is not None and not holder.status.is_true("Ready"):
+            told = self.book.of(holder)
+            said = f": {told.bootstrapped.message}" if told is not None else ""
+            return Trouble(reason="Joining", message=f"{holder.name} joins the control planes{said}")
+        joined = [m for m in living if self.book.joined(m)]
+        waiting = [m for m in living if not self.book.joined(m)]
+        state.turn = ""
+        if not joined:
+            message = (
+                "no control plane is left, and etcd went with them; restore a snapshot (kubeup etcd restore "
+                f"{cluster.name} -n {cluster.namespace}), or delete the cluster"
+            )
+            return Trouble(reason="ControlPlaneLost", message=message, stalled=True)
+        if not waiting:
+            return None
+        lame = [m.name for m in joined if not m.status.is_true("Ready")]
+        if lame:
+            message = f"the next control plane joins when {', '.join(lame)} works again"
+            return Trouble(reason="ControlPlaneNotReady", message=message, after=SOON)
+        newest = joined[-1]
+        gate = self.nodes.gate(cluster, newest.uid, (self.controller, Key(cluster.namespace, cluster.name)))
+        if gate.ok is not True:
+            return Trouble(reason="Checking", message=f"before the next control plane joins: {gate.message}", after=SOON)
+        prepared = [m for m in waiting if (told := self.book.of(m)) is not None and told.bootstrapped.reason == WAITING]
+        chosen = min(prepared, key=lambda m: m.name, default=None)
+        if chosen is None:
+            message = f"{', '.join(m.name for m in waiting)} {'is' if len(waiting) == 1 else 'are'} being prepared"
+            return Trouble(reason="Preparing", message=message)
+        state.turn = chosen.uid
+        self.env.wake("machine", Key(chosen.namespace, chosen.name), 0.1)
+        return Trouble(reason="Joining", message=f"{chosen.name} joins the control planes")
+
+    def _complete(self, cluster: Cluster, state: ControlPlaneStatus, living: list[Machine]) -> Trouble | None:
+        wanted = cluster.spec.control_plane.replicas
+        if state.ready < wanted:
+            message = f"{state.ready} of {wanted} control planes are Ready"
+            return Trouble(reason="ControlPlaneNotReady", message=message, after=SOON)
+        if len(living) > wanted:
+            return Trouble(reason="ScalingDown", message=f"{len(living)} control planes, on the way to {wanted}", after=SOON)
+        round_ = ",".join(sorted(m.uid for m in living))
+        gate = self.nodes.gate(cluster, round_, (self.controller, Key(cluster.namespace, cluster.name)))
+        if gate.ok is not True:
+            return Trouble(reason="Checking", message=gate.message, after=SOON)
+        return None
+
+
+def resolve_cni(cluster: Cluster, status: ClusterStatus) -> None:
+    """Decided once, when the networks are known: routes between machines work where all are on one flat network."""
+    status.resolved = status.resolved or Resolved()
+    if status.resolved.cni:
+        return
+    wish = cluster.spec.network.cni
+    if wish != "auto":
+        status.resolved.cni = wish
+        return
+    if any(not n.fabric for n in status.networks):
+        return
+    flat = all(n.flat for n in status.networks) and len({n.fabric for n in status.networks}) <= 1
+    status.resolved.cni = "bridge" if flat else "flannel"
+
+
+def _wanted(cluster: Cluster) -> NodePool:
+    plane = cluster.spec.control_plane
+    return NodePool(
+        metadata=ObjectMeta(name=pool_name(cluster.name), namespace=cluster.namespace, owner_references=[cluster.reference()]),
+        spec=NodePoolSpec(
+            cluster=cluster.name,
+            role="controlPlane",
+            replicas=plane.replicas,
+            machine=plane.machine,
+            overrides=plane.overrides,
+            spread=plane.spread,
+            update=Update(max_surge=1, max_unavailable=0),
+            paused=cluster.spec.paused,
+        ),
+    )

@@ -1,0 +1,117 @@
+"""Where a cluster's API answers: a load balancer in front of its control planes, or the one control plane itself.
+
+A part of the Cluster controller, the only writer of `status.endpoint`. Once a cluster has begun, its endpoint never changes: it is in
+every kubeconfig and certificate. The LoadBalancer `<cluster>-api` is an object like any other; where it is made, and out of what, is
+`load_balancer.py`'s and `balancer_hosts.py`'s.
+"""
+
+from __future__ import annotations
+
+from ..kinds import Cluster, LoadBalancer, Machine
+from ..kinds.cluster import ClusterStatus, EndpointStatus, Resolved
+from ..kinds.load_balancer import Health, ListenerSpec, LoadBalancerSpec, Members
+from ..kinds.machine import CLUSTER_LABEL, ROLE_LABEL
+from ..objects import ObjectMeta
+from ..runtime.controller import Env
+from ..statuses import AlreadyExists
+from .balancer_hosts import default_balancer_provider
+from .members import address_of
+from .troubles import SOON, Trouble
+
+SUFFIX = "-api"
+API_PORT = 6443
+"""Where API servers listen on their machines."""
+
+
+def balanced(cluster: Cluster) -> bool:
+    """Whether a load balancer stands before the API. auto: when there is more than one control plane."""
+    wish = cluster.spec.endpoint.load_balancer
+    return cluster.spec.control_plane.replicas > 1 if wish == "auto" else wish != "none"
+
+
+class Endpoints:
+    def __init__(self, env: Env) -> None:
+        self.env = env
+
+    def step(self, cluster: Cluster, status: ClusterStatus, first: Machine | None) -> Trouble | None:
+        """Bring status.endpoint nearer. first: the control plane that begins the cluster. None: the endpoint is known."""
+        status.resolved = status.resolved or Resolved()
+        if balanced(cluster):
+            found = self._balancer(cluster, status)
+            if isinstance(found, Trouble):
+                return found
+            host = found
+        else:
+            status.resolved.load_balancer = "none"
+            host = _of_machine(cluster, first) if first is not None else ""
+            if not host and not (status.endpoint and status.endpoint.host):
+                return Trouble(
+                    reason="WaitingForMachine", message="the endpoint is the first control plane, and that has no address yet"
+                )
+        self._settle(cluster, status, host)
+        return None
+
+    def _settle(self, cluster: Cluster, status: ClusterStatus, host: str) -> None:
+        begun = status.control_plane is not None and status.control_plane.initialized
+        if begun and status.endpoint is not None and status.endpoint.host:
+            return
+        chosen = cluster.spec.endpoint.host if cluster.spec.endpoint.host != "auto" else host
+        port = cluster.spec.endpoint.port if balanced(cluster) else API_PORT
+        if chosen:
+            status.endpoint = EndpointStatus(host=chosen, port=port)
+
+    def _balancer(self, cluster: Cluster, status: ClusterStatus) -> str | Trouble:
+        assert status.resolved is not None
+        name = cluster.name + SUFFIX
+        balancer = self.env.cache.get(LoadBalancer, name, cluster.namespace)
+        if balancer is None:
+            wish = cluster.spec.endpoint.load_balancer
+            provider = default_balancer_provider(self.env, cluster) if wish == "auto" else wish
+            if isinstance(provider, Trouble):
+                return provider
+            try:
+                self.env.client.create(_wanted(cluster, name, provider))
+            except AlreadyExists:
+                return Trouble(
+                    reason="EndpointTaken",
+                    message=f"a LoadBalancer {name} is there already; give it another name, or delete it",
+                    after=SOON,
+                )
+            status.resolved.load_balancer = provider
+            return Trouble(reason="WaitingForBalancer", message=f"LoadBalancer {name} is being made at Provider {provider}")
+        if not any(o.uid == cluster.uid for o in balancer.metadata.owner_references or ()):
+            message = f"a LoadBalancer {name} that is not this cluster's is there already; rename one of the two"
+            return Trouble(reason="EndpointTaken", message=message, stalled=True)
+        status.resolved.load_balancer = balancer.spec.provider
+        host = balancer.status.address or balancer.status.hostname or ""
+        if host:
+            return host
+        ready = balancer.status.condition("Ready")
+        said = f": {ready.message}" if ready is not None and ready.message else ""
+        stalled = balancer.status.is_true("Stalled")
+        return Trouble(reason="WaitingForBalancer", message=f"LoadBalancer {name} has no address yet{said}", stalled=stalled)
+
+
+def _wanted(cluster: Cluster, name: str, provider: str) -> LoadBalancer:
+    endpoint = cluster.spec.endpoint
+    return LoadBalancer(
+        metadata=ObjectMeta(
+            name=name, namespace=cluster.namespace, labels={CLUSTER_LABEL: cluster.name}, owner_references=[cluster.reference()]
+        ),
+        spec=LoadBalancerSpec(
+            cluster=cluster.name,
+            provider=provider,
+            exposure=endpoint.exposure,
+            allow_from=list(endpoint.allow_from),
+            listeners=[ListenerSpec(name="api", port=endpoint.port, target_port=API_PORT)],
+            members=Members(selector={ROLE_LABEL: "controlPlane"}),
+            health=Health(protocol="HTTPS", path="/readyz", interval="2s", timeout="2s", healthy=1, unhealthy=2),
+            drain="10s",
+        ),
+    )
+
+
+def _of_machine(cluster: Cluster, machine: Machine) -> str:
+    """From outside where the API is public and the machine has such an address, else from inside."""
+    external = next((a.address for a in machine.status.addresses if a.type == "ExternalIP"), "")
+    return external if external and cluster.spec.endpoint.exposure == "public" else address_of(machine)
