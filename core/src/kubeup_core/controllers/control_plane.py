@@ -18,7 +18,7 @@ from ..objects import ObjectMeta
 from ..plugins import PluginError
 from ..runtime.controller import Env, Key
 from ..statuses import AlreadyExists, NotFound
-from .bootstrapping import Bootstraps, bootstrapper_of
+from .bootstraps import Bootstraps, bootstrapper_of
 from .members import address_of
 from .nodes import Nodes
 from .plans import cluster_plan, control_planes

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..client import Event
 from ..errors import SupplierError
-from ..kinds import Launch, LoadBalancer, Machine, NodePool, Provider, Volume
+from ..kinds import Cluster, Launch, LoadBalancer, Machine, NodePool, Provider, Volume
 from ..kinds.machine import FINALIZER, MachineStatus
 from ..kinds.nodepool import Repair, parse_duration
 from ..objects import parse_timestamp, timestamp
@@ -20,10 +21,17 @@ from ..runtime.controller import Controller, Env, Key, Result, Watch
 from ..runtime.places import Place
 from ..supplier import MachineState, Mark, Outcome, Phase
 from .book import Book
+from .bootstrapping import Bootstrapping
+from .bootstraps import Bootstrapped
 from .deregistration import DEREGISTERED
 from .machine_end import MachineEnd
 from .marks import access, addresses, index_of, last_error, launch_mark, made_by, place_of, resolved, same_error
+from .member_status import Standing, describe, standing
+from .nodes import Nodes, Told
 from .placement import placement_key
+
+PROGRESS = 15.0
+"""Awake seconds between two writes of a status that tell no more than how far the steps are."""
 
 PATIENCE = 5.0
 """Awake seconds between looks at a machine that is on its way; its changes wake it earlier."""
@@ -46,6 +54,7 @@ class MachineController(Controller):
 
     def __init__(self, env: Env) -> None:
         self.watches = (
+            Watch(Cluster, self._of_cluster),
             Watch(Launch, self._of_launch),
             Watch(Provider, self._of_provider),
             Watch(Volume, self._of_volume),
@@ -54,15 +63,20 @@ class MachineController(Controller):
         super().__init__(env)
         self.book = env.shared(Book)
         self.end = MachineEnd(env, self.name)
-        self._agreed: dict[Key, tuple[str | None, MachineState]] = {}
+        self.bootstrapping = Bootstrapping(env, self.name)
+        self.nodes = env.shared(Nodes)
+        self._agreed: dict[Key, tuple[str | None, MachineState, Told | None]] = {}
+        self._told: dict[Key, float] = {}
         env.inventory.on_change("machines", self._owner)
 
     def reconcile(self, key: Key) -> Result:
         machine = self.env.cache.get(Machine, key.name, key.namespace)
         if machine is None:
             self._agreed.pop(key, None)
+            self._told.pop(key, None)
             return Result()
         if machine.deleting:
+            self.bootstrapping.forget(machine.uid)
             return self.end.step(machine, key)
         if FINALIZER not in machine.finalizers:
             machine = self._hold(machine)
@@ -126,6 +140,9 @@ class MachineController(Controller):
             return self._unseen(machine, made, place, mark)
         match state.phase:
             case Phase.RUNNING if state.internal or state.external or state.access.kind == "none":
+                cluster = self._kubernetes(machine)
+                if cluster is not None:
+                    return self._member(machine, made, state, cluster)
                 return self._ready(machine, made, state)
             case Phase.STOPPED:
                 return self._unready(
@@ -167,8 +184,85 @@ class MachineController(Controller):
         self._set(machine, status, "Ready", True, "Running", "it runs")
         self._stalled(machine, status, "", "")
         status.last_error = None
-        self._agreed[key] = (self._write(machine, status).metadata.resource_version, state)
+        self._agreed[key] = (self._write(machine, status).metadata.resource_version, state, None)
         return Result()
+
+    # -- in a Kubernetes cluster -----------------------------------------------------------------------------------------
+
+    def _kubernetes(self, machine: Machine) -> Cluster | None:
+        """The cluster that it is to be a member of, where that is one of Kubernetes."""
+        cluster = self.env.cache.get(Cluster, machine.spec.cluster, machine.namespace)
+        wanted = cluster is not None and cluster.spec.kubernetes is not None and machine.spec.role != "plain"
+        return cluster if wanted else None
+
+    def _member(self, machine: Machine, made: Made, state: MachineState, cluster: Cluster) -> Result:
+        """It runs: bootstrapped until it has joined, and then Ready as long as its Node is."""
+        key, version = Key(machine.namespace, machine.name), machine.metadata.resource_version
+        health, ever = self.nodes.health(machine), machine.status.is_true("Bootstrapped")
+        if self._agreed.get(key) == (version, state, health):
+            return Result()
+        status = self._copy(machine)
+        self._provisioned(status, made, state)
+        seen = machine.model_copy(update={"status": status})
+        report = None if ever else self.bootstrapping.step(seen, cluster, key)
+        stands = standing(seen, report, health)
+        if ever and stands.held:
+            return Result()  # a silent API says nothing about a machine
+        self._set(machine, status, "Launched", True, "Made", f"made by Launch {made.launch.name}")
+        self._set(machine, status, "Ready", stands.ready, stands.reason, stands.message)
+        describe(status, report, health, self.nodes.of(seen), self.env.clock.wall(), partial(self._set, machine, status))
+        self._stalled(machine, status, stands.reason if report is not None and report.stalled else "", stands.message)
+        if not stands.ready:
+            return self._not_yet(machine, made, state, status, report, stands)
+        status.state, status.last_error = "Ready", None
+        self._agreed[key] = (self._write(machine, status).metadata.resource_version, state, health)
+        self.bootstrapping.settled(machine.uid)
+        return Result()
+
+    def _not_yet(
+        self,
+        machine: Machine,
+        made: Made,
+        state: MachineState,
+        status: MachineStatus,
+        report: Bootstrapped | None,
+        stands: Standing,
+    ) -> Result:
+        """On its way, or no longer Ready. What is news is written at once, mere progress now and then."""
+        key, joining = Key(machine.namespace, machine.name), report is not None and (report.joining or report.done)
+        after, slow = (report.after, False) if report is not None else (None, True)
+        status.state = "Joining" if joining else "Running"
+        if machine.status.state == "Failed":
+            return Result(after=after, slow=slow)  # it had its time; Ready is what it can still become
+        if not stands.held:
+            left = self._left(machine, made, report)
+            if left <= 0:
+                reason = "BootTimeout" if report is not None else "UnreadyTimeout"
+                return self._fail(machine, made, state, reason, f"{stands.message}; it had enough time", state.error)
+            after = left if after is None else min(after, left)
+        was, now = machine.status.condition("Ready"), self.env.clock.awake()
+        failed = stands.reason == "StepFailed" and (was is None or was.reason != stands.reason)
+        if failed:
+            self.env.events.event(machine, "Warning", stands.reason, stands.message)
+        told = self._told.get(key)
+        if failed or report is None or machine.status.launch is None or (told is not None and now - told >= PROGRESS):
+            self._told[key] = now
+            self._write(machine, status)
+        elif told is None:
+            self._told[key] = now
+        return Result(after=PATIENCE if after is None and not slow else after, slow=slow)
+
+    def _left(self, machine: Machine, made: Made, report: Bootstrapped | None) -> float:
+        """Seconds until a machine that is not Ready counts as failed. Time in which it waited for others does not count."""
+        if report is None:
+            was = machine.status.condition("Ready")
+            since = was.last_transition_time if was is not None and was.status == "False" else None
+            began = parse_timestamp(since) if since else self.env.clock.wall()
+            return self._timeout(machine, "unready_timeout") - self.env.clock.elapsed(began)
+        limit = self._timeout(machine, "boot_timeout")
+        if report.since is not None:
+            return limit - (self.env.clock.awake() - report.since)
+        return limit - self.env.clock.elapsed(parse_timestamp(made.launch.metadata.creation_timestamp or ""))
 
     def _unready(self, machine: Machine, made: Made, state: MachineState, reason: str, message: str) -> Result:
         """Not Ready for so long that it counts as failed. Until it was Ready once, a look costs no write."""
@@ -176,6 +270,8 @@ class MachineController(Controller):
             return Result()  # it had its time; Ready is what it can still become
         was = machine.status.condition("Ready")
         ever = machine.status.launch is not None
+        if self._kubernetes(machine) is not None:
+            ever = machine.status.is_true("Bootstrapped")
         since = was.last_transition_time if ever and was and was.status == "False" else None
         if ever and since is None:
             since = timestamp(self.env.clock.wall())
@@ -281,6 +377,14 @@ class MachineController(Controller):
         before = event.old.status.phase if event.old is not None else ""
         if launch.status.phase == "Settled" and before != "Settled":
             yield from (Key(launch.namespace, member.name) for member in launch.spec.members)
+
+    def _of_cluster(self, event: Event[Any]) -> Iterator[Key]:
+        """Its members that are not Ready: whose turn it is, and what their steps need, is decided there."""
+        cluster: Cluster = event.object
+        if cluster.spec.kubernetes is not None and event.type != "DELETED":
+            for machine in self.env.cache.by(Machine, "cluster", f"{cluster.namespace}/{cluster.name}"):
+                if machine.status.launch is not None and not machine.status.is_true("Ready"):
+                    yield Key(machine.namespace, machine.name)
 
     def _of_provider(self, event: Event[Any]) -> Iterator[Key]:
         """Those that cannot wait for a periodic look: what is on its way in or out."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ..bootstrapper import Archive, ClusterPlan, NodePlan, Peer, Taint
 from ..kinds import Cluster, LoadBalancer, Machine, NodePool
 from ..runtime.controller import Env
-from .bootstrapping import Bootstraps
+from .bootstraps import Bootstraps
 from .certificates import authority_of
 from .members import address_of
 

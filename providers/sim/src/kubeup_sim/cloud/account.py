@@ -70,7 +70,7 @@ class Cloud:
         self.storage = Storage(self)
         self.faults = Faults(self)
         self.console = Console(self)
-        self.guest = Guest()
+        self.guest = Guest(self.now)
         self.requests: Counter[str] = Counter()  # sent by this process, as Kind.operation
         self.strike: Callable[[str], None] | None = None
         self._settings = Settings()

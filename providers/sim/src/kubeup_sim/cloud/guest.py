@@ -1,4 +1,4 @@
-"""What happens inside a simulated machine: a handful of shell commands, and handlers that a test adds.
+"""What happens inside a simulated machine: a handful of shell commands, jobs of steps (`jobs.py`), and handlers that a test adds.
 
 It is honest: a command that it does not know ends with 127, as in a shell, and nothing claims to have happened. Handlers live in
 this process only.
@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Callable
 
+from .jobs import Jobs
 from .records import Machine
 
 _OPERATORS = frozenset({"|", "||", "&", "&&", ">", ">>", "<", "(", ")"})
@@ -21,7 +22,9 @@ Handler = Callable[[Machine, str, bytes], tuple[int, bytes]]
 class Guest:
     """`cloud.guest`."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.jobs = Jobs()
         self._handlers: list[tuple[re.Pattern[str], Handler]] = []
 
     def on(self, pattern: str, handler: Handler) -> None:
@@ -32,6 +35,9 @@ class Guest:
         for pattern, handler in self._handlers:
             if pattern.search(script):
                 return handler(machine, script, stdin)
+        answer = self.jobs.answer(machine, self._now(), script, stdin)
+        if answer is not None:
+            return answer
         code, output = 0, b""
         for words in _commands(script):
             if words[0] == "exit":
