@@ -188,7 +188,7 @@ def join_phases(config: KubeadmConfig) -> list[str]:
 
 
 def arguments(known: Release, given: Mapping[str, str | list[str]], path: str) -> Any:
-    """Flags as the API has them: a list of name and value since v1beta4, a map before. Raises InvalidSpec for what a map cannot hold."""
+    """Flags as the API has them: a list of name and value since v1beta4, a map before. Raises InvalidSpec where that cannot be."""
     if known.api == "v1beta4":
         return [
             {"name": name, "value": one}
