@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from kubeup_core import Denied, InvalidSpec, NoCapacity, NotReady, Outcome, Phase, Scope, Unknown
-from kubeup_docker import client
+from kubeup_docker import client, machines
 
 pytestmark = pytest.mark.docker
 
@@ -151,6 +151,16 @@ def test_a_network_that_is_not_there_is_waited_for(place) -> None:
     with pytest.raises(NotReady, match="the network gone is not there"):
         place.machines.launch(place.launch(network={"network": "gone"}))
     assert place.ps() == []
+
+
+def test_machines_that_run_for_a_while_are_observed_in_two_requests_however_many(place, monkeypatch) -> None:
+    place.machines.launch(place.launch(3))
+    before = observed(place)
+    asked: list[str] = []
+    monkeypatch.setattr(place.machines._engine, "_charge", lambda bucket, cost: asked.append(bucket))
+    monkeypatch.setattr(machines, "at_least", lambda uptime: 3600.0)
+    assert observed(place) == before
+    assert len(asked) == 2
 
 
 def test_a_reboot_changes_the_boot_id_and_nothing_else(place) -> None:

@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from kubeup_core import (
     InvalidSpec,
     Launch,
-    Mark,
     NoCapacity,
     NotFound,
     NotReady,
@@ -237,7 +236,7 @@ class Launcher:
         found = marks.mark_of(holder.labels)
         if found is not None and found.same(mark):
             return self._finish(launch, index, plan, None, holder)
-        held = Taken(f"a container called {named} exists already", by=_whose(found), remedy=f"docker rm {named}")
+        held = Taken(f"a container called {named} exists already", by=marks.owner(found), remedy=f"docker rm {named}")
         held.__cause__ = taken
         return Result(id="", outcome=Outcome.REFUSED, error=held)
 
@@ -283,10 +282,6 @@ class Launcher:
         member, mark = launch.members[index], launch.member_mark(index)
         disks = volumes.sizes(self._engine, launch.mark, member.volumes) if member.volumes else []
         return guest.files(member.name, f"{mark.maker}-{mark.index}", launch.user_data, disks)
-
-
-def _whose(mark: Mark | None) -> str:
-    return marks.owner(mark)
 
 
 def _result(container: Container) -> Result:

@@ -49,6 +49,9 @@ SCRIPT_BYTES = 100_000
 """Linux takes 128 KiB in one argument."""
 EXECUTE_SECONDS = 30.0
 
+FORGET_SECONDS = 3600.0
+"""After which what is known of a container that no listing shows is dropped."""
+
 TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]?|\x1b[()][A-Z0-9]|\r")
 """What systemd writes to a terminal for colours."""
 
@@ -136,6 +139,7 @@ class DockerMachines(BaseMachines):
         for containers that are new, or may have been started since the last time."""
         self._same()
         begun = time.monotonic()
+        self._known = {id: known for id, known in list(self._known.items()) if begun - known.at < FORGET_SECONDS}
         listed = self._engine.containers(marks.of_scope(scope, "Machine"))
         found: list[Container | None] = [c for c in self._workers.map(lambda c: self._with_details(c, begun), listed) if c]
         there = {c.id for c in listed}
