@@ -20,6 +20,7 @@ COMMANDS = {
     # servers of the tests' own, on loopback
     "openssh-server": "sshd",
     "sudo": "sudo",
+    "shellcheck": "shellcheck",
     # to build Kubernetes and its images
     "golang-go": "go",
     "gcc": "gcc",

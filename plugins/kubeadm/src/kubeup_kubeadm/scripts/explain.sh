@@ -20,6 +20,7 @@ explain() {
     journalctl -u kubelet -n 300 --no-pager -o cat 2>/dev/null | grep -E '^[EF][0-9]{4}' |
         grep -Ev 'cri_stats_provider|perf_event|not found in .* cache|network not ready' | tail -n 4 | cut -c1-300 || :
     for component in etcd kube-apiserver; do
+        # shellcheck disable=SC2012  # the newest one; the names are the kubelet's
         log=$(ls -t /var/log/pods/kube-system_"$component"-*/"$component"/*.log 2>/dev/null | head -n 1)
         if [ -n "$log" ]; then
             say "--- $component:"

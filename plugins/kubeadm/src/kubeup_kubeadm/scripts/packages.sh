@@ -11,9 +11,11 @@ Pin: version $number-*
 Pin-Priority: 1001
 PIN
     export DEBIAN_FRONTEND=noninteractive
-    log=$(apt-get -q -o DPkg::Lock::Timeout=120 -o Dir::Etc::sourcelist=sources.list.d/kubeup-kubernetes.list \
-        -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 update 2>&1) && ! printf '%s' "$log" | grep -Eq '^(W|E|Err)' ||
-        fail "the package repository $DEB does not answer, or is not signed with the expected key: $(printf '%s' "$log" | grep -E '^(Err|W|E)' | tail -n 1)"
+    if ! log=$(apt-get -q -o DPkg::Lock::Timeout=120 -o Dir::Etc::sourcelist=sources.list.d/kubeup-kubernetes.list \
+        -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 update 2>&1) || printf '%s' "$log" | grep -Eq '^(W:|E:|Err)'; then
+        why=$(printf '%s' "$log" | grep -E '^(Err|W:|E:)' | tail -n 1)
+        fail "the package repository $DEB does not answer, or is not signed with the expected key: $why"
+    fi
     wanted=
     for package in $PACKAGES; do
         apt-cache madison "$package" 2>/dev/null | awk '{print $3}' | grep -q "^$number-" ||
