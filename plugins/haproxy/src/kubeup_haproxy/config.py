@@ -52,7 +52,11 @@ class HaproxyOverrides(_Model):
     )
     balance: Literal["leastconn", "roundrobin", "source"] = Field(default="leastconn", description="How a member is chosen")
     idle_timeout: int = Field(default=3600, ge=1, description="Seconds after which a silent connection is closed")
-    max_connections: int = Field(default=20_000, ge=1, description="Connections at a time; others wait")
+    max_connections: int | None = Field(
+        default=None,
+        ge=1,
+        description="Connections at a time, others wait; absent: as many as the machine's limit of files allows",
+    )
     health_ca: str | None = Field(
         default=None,
         alias="healthCA",

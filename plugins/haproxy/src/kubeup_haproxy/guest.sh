@@ -15,7 +15,7 @@ RUN="$ROOT/run/kubeup-haproxy"
 UNIT=/etc/systemd/system/haproxy.service.d/10-kubeup.conf
 PATIENCE=150 # times 0.1 s
 
-TAKEN=41 BUSY=42 MISSING=43 INVALID=44 NOT_OURS=45 FAILED=46 NOT_INSTALLED=47
+TAKEN=41 BUSY=42 MISSING=43 INVALID=44 NOT_OURS=45 FAILED=46 NOT_INSTALLED=47 OVER=99
 
 # -- what is there ----------------------------------------------------------------------------------------------------
 
@@ -171,11 +171,15 @@ EOF
     else
         (cd "${ROOT:-/}" && exec setsid haproxy -W -C "${ROOT:-/}" -S "unix@run/kubeup-haproxy/master.sock" \
             -p run/kubeup-haproxy/master.pid -f "$ETC/haproxy.cfg") >"$RUN/log" 2>&1 </dev/null 9>&- &
+        began=$!
     fi
     until_true serving || { lines; return 1; }
 }
 
-serving() { ask admin.sock "show info" | grep -q '^Pid:' && ask master.sock "show proc" | worker | grep -q .; }
+serving() {
+    if [ -n "${began-}" ] && ! kill -0 "$began" 2>/dev/null; then return $OVER; fi
+    ask admin.sock "show info" | grep -q '^Pid:' && ask master.sock "show proc" | worker | grep -q .
+}
 
 # The new process has the listeners, and the old one takes nothing any more, when this ends well.
 reload() {
@@ -212,9 +216,11 @@ stop() {
 is_haproxy() { [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = haproxy ]; }
 over() { ! is_haproxy; }
 
+# until_true COMMAND: tried until it succeeds, or says that it is over.
 until_true() {
     tries=0
     until "$@"; do
+        [ $? -ne $OVER ] || return 1
         tries=$((tries + 1))
         [ $tries -lt $PATIENCE ] || return 1
         sleep 0.1

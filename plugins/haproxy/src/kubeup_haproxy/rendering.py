@@ -81,7 +81,7 @@ def _global(want: LoadBalancerSpec, settings: HaproxyOverrides) -> list[str]:
                 f"stats socket unix@{RUN}/admin.sock mode 600 level admin expose-fd listeners",
                 f"server-state-file {RUN}/servers",
                 f"hard-stop-after {stop}s",
-                f"maxconn {settings.max_connections}",
+                *([f"maxconn {settings.max_connections}"] if settings.max_connections else []),
                 "max-spread-checks 500",  # the first checks are not spread over a whole interval
                 "user haproxy",
                 "group haproxy",
