@@ -234,6 +234,21 @@ def test_an_engine_on_which_systemd_cannot_run_refuses_before_anything_is_made(u
     assert "runs as root" in caught.value.remedy
 
 
+def test_what_a_launch_would_refuse_is_a_problem_of_the_template_once_the_image_is_known(up, node_image: str) -> None:
+    machines = up.place.machines
+    machines._images.ensure(node_image)
+    want = up.place.template(image=node_image)
+    assert machines.check(want) == []
+    before, machines._limits = machines._limits, replace(machines._limits, withheld=frozenset({"SYS_ADMIN"}))
+    try:
+        (problem,) = machines.check(want)
+        assert machines.offers(want) == ()
+    finally:
+        machines._limits = before
+    assert problem.path == "spec.machine.image"
+    assert "SYS_ADMIN" in problem.message
+
+
 def test_an_image_without_systemd_refuses_user_data_instead_of_forgetting_it(up) -> None:
     place = up.place
     with pytest.raises(InvalidSpec, match="does not run user-data") as caught:

@@ -8,8 +8,9 @@ The engine forgets a container that was removed. So that a repeated launch never
 strictly in order, up to the first that fails: one that is missing below one that is there was made and is dead. What
 this process made or deleted it also remembers.
 
-The engine compares fixed addresses only when it starts a container. So one is chosen among those that no container of the
-network was made with, compared again before the first start, and chosen anew when somebody else was quicker.
+The engine compares fixed addresses only when it starts a container, with those that run. So one is chosen among those that no
+container of the network was made with, compared again when a half-made one is taken up later, and chosen anew when somebody
+else was quicker.
 """
 
 from __future__ import annotations
@@ -248,15 +249,15 @@ class Launcher:
             return _result(container)
         if plan is None:
             return Result(id=container.id, outcome=Outcome.PENDING, error=failure)
-        result = self._start(launch, index, plan, container.id)
+        result = self._start(launch, index, plan, container.id, compare=True)
         if result.outcome is Outcome.REFUSED and result.error and is_address_taken(result.error):
             return self._make(launch, index, plan)
         return result
 
-    def _start(self, launch: Launch, index: int, plan: Plan, id: str) -> Result:
+    def _start(self, launch: Launch, index: int, plan: Plan, id: str, *, compare: bool = False) -> Result:
         """A container that can never start is taken away again, so that the member is known not to have been made."""
         try:
-            if plan.network and self._must_yield(plan.network, id):
+            if compare and plan.network and self._must_yield(plan.network, id):
                 raise Taken("address already in use")
             if plan.seeded or launch.members[index].volumes:
                 self._engine.put(id, self._files(launch, index))
