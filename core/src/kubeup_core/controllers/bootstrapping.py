@@ -89,7 +89,7 @@ class Bootstrapping:
         bootstrapper = bootstrapper_of(self.env, cluster)
         secrets = NO_SECRETS if task is Task.PREPARE else self._secrets(task, machine, cluster, key)
         plan, node = cluster_plan(self.env, cluster, machine), node_plan(self.env, cluster, machine)
-        own = own_files(self.env, machine) if task is Task.PREPARE else ()
+        own = own_files(self.env, cluster, machine) if task is Task.PREPARE else ()
         return (*own, *bootstrapper.steps(task, plan, node, secrets))
 
     def _secrets(self, task: Task, machine: Machine, cluster: Cluster, key: Key) -> Secrets:
@@ -130,10 +130,11 @@ class Bootstrapping:
         )
 
 
-def own_files(env: Env, machine: Machine) -> tuple[Step, ...]:
+def own_files(env: Env, cluster: Cluster, machine: Machine) -> tuple[Step, ...]:
     """The template's files and SSH keys as a step of their own. Raises InvalidSpec for a Secret that is missing."""
+    template = machine.spec.machine.over(cluster.spec.machine)
     found = []
-    for wanted in machine.spec.machine.files or ():
+    for wanted in template.files or ():
         content, secret = (wanted.content or "").encode(), False
         if wanted.secret_ref is not None:
             ref, secret = wanted.secret_ref, True
@@ -147,7 +148,7 @@ def own_files(env: Env, machine: Machine) -> tuple[Step, ...]:
                 )
             content = value.encode()
         found.append(File(path=wanted.path, content=content, mode=int(wanted.mode, 8), secret=secret))
-    keys = "".join(f"{line.strip()}\n" for line in machine.spec.machine.ssh_keys or ())
+    keys = "".join(f"{line.strip()}\n" for line in template.ssh_keys or ())
     if keys:
         found.append(File(path="/etc/ssh/authorized_keys.d/root", content=keys.encode()))
     if not found:

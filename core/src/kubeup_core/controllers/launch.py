@@ -28,6 +28,7 @@ from ..supplier import Result as Told
 from .book import Book, Progress
 from .marks import last_error, launch_mark, place_of, to_launch
 from .pauses import paused
+from .user_data import drop_user_data, stored_user_data
 
 LOOK = 2.0
 """Awake seconds between two looks at members that are on their way."""
@@ -87,6 +88,7 @@ class LaunchController(Controller):
             return self._prove(launch, place, progress)
         unknown = [i for i in range(len(launch.spec.members)) if not progress.resolved(i) and not self._pending(progress, i)]
         submit = bool(wanted) and bool(unknown) and self._honoured(launch, place)
+        submit = submit and stored_user_data(self.env, launch) is not None  # another call under its token would make others
         if submit and not place.may_create:
             return Result(after=60.0, slow=True)
         return self._call(launch, place, progress, key, submit)
@@ -105,7 +107,8 @@ class LaunchController(Controller):
 
     def _submit(self, launch: Launch, place: Place, progress: Progress, key: Key) -> Sequence[Told]:
         """Until the answer is here, whatever happens to this call, something may have been made."""
-        wanted, machines = to_launch(self.env.installation, launch), place.suppliers.machines
+        wanted = to_launch(self.env.installation, launch, stored_user_data(self.env, launch) or b"")
+        machines = place.suppliers.machines
         if not progress.sending:
             progress.before, progress.sending, progress.doubtful, progress.fresh = progress.doubtful, True, True, False
         try:
@@ -125,7 +128,8 @@ class LaunchController(Controller):
         return results
 
     def _look_up(self, launch: Launch, place: Place, key: Key) -> Sequence[Told]:
-        wanted, machines = to_launch(self.env.installation, launch), place.suppliers.machines
+        wanted = to_launch(self.env.installation, launch, stored_user_data(self.env, launch) or b"")
+        machines = place.suppliers.machines
         return self.env.calls.do(
             place, launch.uid, "lookup", lambda: machines.lookup(wanted), wake=(self.name, key), mutating=False
         )
@@ -270,6 +274,7 @@ class LaunchController(Controller):
             return Result(after=left, slow=True)
         with suppress(NotFound):
             self.env.client.delete(Launch, launch.name, launch.namespace, uid=launch.uid)
+        drop_user_data(self.env, launch)
         return Result()
 
     def _all_gone(self, launch: Launch, place: Place) -> bool:

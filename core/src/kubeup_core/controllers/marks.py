@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from ..errors import SupplierError
 from ..kinds import Launch as LaunchObject
 from ..kinds import Machine
@@ -12,11 +10,6 @@ from ..kinds.machine import AccessStatus, Address, ResolvedMachine
 from ..kinds.template import MachineTemplate
 from ..objects import LastError, format_size, parse_size, timestamp
 from ..supplier import Launch, MachineState, Mark, Member, Offer, Ref, Template
-
-USER_DATA = b""
-"""Plain machines are given none."""
-
-USER_DATA_DIGEST = hashlib.sha256(USER_DATA).hexdigest()
 
 
 def launch_mark(installation: str, launch: LaunchObject, index: int = 0) -> Mark:
@@ -31,8 +24,8 @@ def launch_mark(installation: str, launch: LaunchObject, index: int = 0) -> Mark
     )
 
 
-def to_launch(installation: str, launch: LaunchObject) -> Launch:
-    """Equal at every repeat, because all of it is stored."""
+def to_launch(installation: str, launch: LaunchObject, user_data: bytes) -> Launch:
+    """Equal at every repeat, because all of it is stored. user_data: from its Secret."""
     spec = launch.spec
     return Launch(
         mark=launch_mark(installation, launch),
@@ -41,7 +34,7 @@ def to_launch(installation: str, launch: LaunchObject) -> Launch:
         offer=Offer(**{**spec.offer.model_dump(), "reach": frozenset(spec.offer.reach)}),
         role=spec.role,
         members=tuple(Member(name=m.name, slot=m.slot, volumes=tuple(m.volumes)) for m in spec.members),
-        user_data=USER_DATA,
+        user_data=user_data,
         network=dict(spec.network),
     )
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..client import Event
+from ..errors import NotReady, SupplierError
 from ..errors import Place as Reach
-from ..errors import SupplierError
 from ..kinds import Cluster, Launch, Machine, NodePool, Provider, Volume
 from ..kinds.launch import FINALIZER, LaunchMember, LaunchSpec
 from ..kinds.machine import FINALIZER as MACHINE_FINALIZER
@@ -27,12 +27,13 @@ from ..runtime.places import Cool, Place
 from ..supplier import Offer, Problem, Template
 from .attachment import at_launch, misfit
 from .book import Book, Verdict
-from .marks import USER_DATA_DIGEST, index_of, made_by, member_of, stored_offer, stored_template, to_template
+from .marks import index_of, made_by, member_of, stored_offer, stored_template, to_template
 from .network import network_data
 from .network_rules import reachable
 from .offers import Choice, Option, affordable, choose, fits
 from .pauses import paused
 from .troubles import missing
+from .user_data import keep_user_data, user_data_for
 
 ALONE = "machine/"
 """Prefix of the keys of Machines without a pool; no name has a slash."""
@@ -321,22 +322,32 @@ class PlacementController(Controller):
         alone = machines[0].spec.role == "controlPlane"
         size = 1 if alone else max(1, place.capabilities.batch_limit)
         picked = list(zip(choice.machines, choice.slots, strict=True))
+        try:
+            user_data = user_data_for(self.env, round_.cluster, machines[0], place)
+        except SupplierError as error:
+            self._unable(round_, place.name, error)
+            return
         for start in range(0, len(picked), size):
             members = [
                 LaunchMember(name=machines[i].name, uid=machines[i].uid, slot=slot, volumes=list(volumes[i]))
                 for i, slot in picked[start : start + size]
             ]
-            self._create(round_, machines[0], choice.option, members)
+            self._create(round_, machines[0], choice.option, members, user_data)
 
-    def _create(self, round_: _Round, machine: Machine, option: Option, members: list[LaunchMember]) -> None:
+    def _unable(self, round_: _Round, name: str, error: SupplierError) -> None:
+        """There is nothing that its machines could be told at their first boot."""
+        message = f"Provider {name}: {error.message}" + (f"; {error.remedy}" if error.remedy else "")
+        after = error.retry_after or RETRY if isinstance(error, NotReady) else RETRY
+        round_.say(error.decision, message, self._in(after), stalled=not isinstance(error, NotReady))
+
+    def _create(self, round_: _Round, machine: Machine, option: Option, members: list[LaunchMember], user_data: bytes) -> None:
         cluster, place = round_.cluster, option.place
         attempts = sum(len(self.env.cache.by(Launch, "member", member.uid)) for member in members)
         digest = hashlib.sha256(" ".join([str(attempts), *(m.uid for m in members)]).encode()).hexdigest()[:10]
+        name = f"{machine.spec.pool or machine.name}-{digest}"
         launch = Launch(
             # The name says which machines and which attempt, so a second decision of the same kind is refused as a conflict.
-            metadata=ObjectMeta(
-                name=f"{machine.spec.pool or machine.name}-{digest}", namespace=round_.key.namespace, finalizers=[FINALIZER]
-            ),
+            metadata=ObjectMeta(name=name, namespace=round_.key.namespace, finalizers=[FINALIZER]),
             spec=LaunchSpec(
                 cluster=cluster.name,
                 clusterUID=cluster.uid,
@@ -348,9 +359,10 @@ class PlacementController(Controller):
                 role=machine.spec.role,
                 members=members,
                 network=dict(network_data(cluster, place) or {}),
-                user_data_digest=USER_DATA_DIGEST,
+                user_data_digest=hashlib.sha256(user_data).hexdigest(),
             ),
         )
+        keep_user_data(self.env, cluster, name, user_data)
         written = self.env.client.create(launch)
         self.book.fresh(written.uid)
         self.env.wake("launch", Key(written.namespace, written.name))
