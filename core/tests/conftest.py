@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import orjson
 import pytest
 from kubeup_core.bootstrap import bootstrap
+from kubeup_core.controllers import all_controllers
+from kubeup_core.controllers.cluster import ClusterController
 from kubeup_core.inprocess import InProcess
-from kubeup_core.kinds import KINDS, Kind
+from kubeup_core.kinds import KINDS, Kind, Machine
 from kubeup_core.runtime.clock import FakeClock
 from kubeup_core.statuses import StatusError
 from kubeup_core.store import Store
@@ -128,3 +131,47 @@ def harness(tmp_path: Path) -> Iterator[Callable[..., Harness]]:
     for one in made:
         one.close()
     assert [failed for one in made for failed in one.failed] == []
+
+
+@pytest.fixture
+def members(harness: Callable[..., Harness]) -> Callable[..., Harness]:
+    """Makes a Harness with Cluster demo, whose workload's API answers, and Machines of its pool workers that are Nodes there.
+
+    As if they had been bootstrapped: what that takes is tested elsewhere. There are no control planes, and the pool makes no machines.
+    members("a", "b", labels={...}): names; more of the pool's spec; `before` is called with the Harness before anything is there.
+    """
+
+    def controllers(env: Any) -> Any:
+        found = all_controllers(env)
+        for controller in found:
+            if isinstance(controller, ClusterController):
+                controller._kubernetes = lambda cluster, status: None  # type: ignore[method-assign]
+        return found
+
+    def make(*names: str, before: Callable[[Harness], None] | None = None, **pool: Any) -> Harness:
+        h = harness(controllers=controllers)
+        if before is not None:
+            before(h)
+        h.provider()
+        spec = {"provider": "sim", "kubernetes": {"version": "v1.34.1"}}
+        h.apply({"kind": "Cluster", "metadata": {"name": "demo"}, "spec": spec})
+        secret = {"value": base64.b64encode(b"a kubeconfig").decode()}
+        h.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "demo-kubeconfig"}, "data": secret})
+        h.apply({"kind": "NodePool", "metadata": {"name": "workers"}, "spec": {"cluster": "demo", "replicas": 0, **pool}})
+        for name in names:
+            join(h, name)
+        h.until(lambda: all(m.status.is_true("Ready") for m in h.machines()), 60)
+        h.advance(1)
+        return h
+
+    return make
+
+
+def join(h: Harness, name: str, **node: Any) -> None:
+    """A Machine of pool workers, and its Node."""
+    spec = {"cluster": "demo", "role": "worker", "pool": "workers"}
+    h.apply({"kind": "Machine", "metadata": {"name": name}, "spec": spec})
+    machine = h.get(Machine, name)
+    machine.status.set_condition("Bootstrapped", True, "Joined", now=h.clock.wall())
+    h.client.update_status(machine)
+    h.workload().join(name, **node)

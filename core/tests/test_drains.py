@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -11,30 +10,6 @@ from kubeup_core.kinds import Cluster, LoadBalancer, Machine, NodePool
 from kubeup_core.testing.harness import Crash, Harness
 
 Make = Callable[..., Harness]
-
-
-def up(h: Harness, *machines: str, drain: dict[str, Any] | None = None) -> None:
-    """Cluster demo with Kubernetes; Machines of pool workers that have joined and are Ready. The pool itself makes none."""
-    h.provider()
-    kubernetes = {"version": "v1.34.1"}
-    h.apply({"kind": "Cluster", "metadata": {"name": "demo"}, "spec": {"provider": "sim", "kubernetes": kubernetes}})
-    secret = {"value": base64.b64encode(b"a kubeconfig").decode()}
-    h.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "demo-kubeconfig"}, "data": secret})
-    pool = {"cluster": "demo", "replicas": 0, **({"drain": drain} if drain else {})}
-    h.apply({"kind": "NodePool", "metadata": {"name": "workers"}, "spec": pool})
-    for name in machines:
-        worker = {"cluster": "demo", "role": "worker", "pool": "workers"}
-        h.apply({"kind": "Machine", "metadata": {"name": name}, "spec": worker})
-        joined(h, name)
-        h.workload().join(name)
-    h.until(lambda: all(m.status.is_true("Ready") for m in h.machines()))
-
-
-def joined(h: Harness, name: str) -> None:
-    """As if it had been bootstrapped: what that takes is tested elsewhere."""
-    machine = h.get(Machine, name)
-    machine.status.set_condition("Bootstrapped", True, "Joined", now=h.clock.wall())
-    h.client.update_status(machine)
 
 
 def gone(h: Harness, name: str) -> Callable[[], bool]:
@@ -58,9 +33,8 @@ def at_deletion(h: Harness, look: Callable[[], Any]) -> list[Any]:
     return seen
 
 
-def test_the_pods_of_a_machine_have_moved_before_it_is_deleted(harness: Make) -> None:
-    h = harness()
-    up(h, "a", "b")
+def test_the_pods_of_a_machine_have_moved_before_it_is_deleted(members: Make) -> None:
+    h = members("a", "b")
     h.workload().pod("web", "a", grace=10)
     seen = at_deletion(
         h, lambda: (h.workload().pods("a"), h.workload().node("a")["spec"], h.condition(Machine, "a", "Drained"))
@@ -75,9 +49,8 @@ def test_the_pods_of_a_machine_have_moved_before_it_is_deleted(harness: Make) ->
     assert h.workload().nodes() == ["b"], "the Node goes with its machine"
 
 
-def test_a_machine_is_draining_and_says_which_pods_it_waits_for(harness: Make) -> None:
-    h = harness()
-    up(h, "a")
+def test_a_machine_is_draining_and_says_which_pods_it_waits_for(members: Make) -> None:
+    h = members("a")
     h.workload().pod("web", "a", grace=60)
     h.delete(Machine, "a")
     h.advance(10)
@@ -88,9 +61,8 @@ def test_a_machine_is_draining_and_says_which_pods_it_waits_for(harness: Make) -
     h.until(gone(h, "a"), 120)
 
 
-def test_pods_of_daemon_sets_static_pods_and_finished_ones_are_not_waited_for(harness: Make) -> None:
-    h = harness()
-    up(h, "a")
+def test_pods_of_daemon_sets_static_pods_and_finished_ones_are_not_waited_for(members: Make) -> None:
+    h = members("a")
     h.workload().pod("proxy", "a", owner="DaemonSet")
     h.workload().pod("etcd-a", "a", namespace="kube-system", owner="Node", mirror=True)
     h.workload().pod("job", "a", owner="Job", phase="Succeeded")
@@ -100,18 +72,16 @@ def test_pods_of_daemon_sets_static_pods_and_finished_ones_are_not_waited_for(ha
     assert seen[0] == ["etcd-a", "job", "proxy"]
 
 
-def test_a_bare_pod_is_evicted_as_well(harness: Make) -> None:
-    h = harness()
-    up(h, "a")
+def test_a_bare_pod_is_evicted_as_well(members: Make) -> None:
+    h = members("a")
     h.workload().pod("alone", "a", owner="")
     h.delete(Machine, "a")
     h.until(gone(h, "a"))
     assert h.workload().pods() == []
 
 
-def test_a_disruption_budget_holds_a_machine_back_and_is_named(harness: Make) -> None:
-    h = harness()
-    up(h, "a")
+def test_a_disruption_budget_holds_a_machine_back_and_is_named(members: Make) -> None:
+    h = members("a")
     h.workload().pod("web", "a", labels={"app": "web"})
     h.workload().budget("keep", {"app": "web"}, 1)
     h.delete(Machine, "a")
@@ -130,9 +100,8 @@ def test_a_disruption_budget_holds_a_machine_back_and_is_named(harness: Make) ->
     h.until(gone(h, "a"), 60)
 
 
-def test_a_budget_that_lets_one_go_at_a_time_is_obeyed(harness: Make) -> None:
-    h = harness()
-    up(h, "a", "b")
+def test_a_budget_that_lets_one_go_at_a_time_is_obeyed(members: Make) -> None:
+    h = members("a", "b")
     for name in ("x", "y", "z"):
         h.workload().pod(name, "a", labels={"app": "web"}, grace=20)
     h.workload().budget("two", {"app": "web"}, 2)
@@ -148,9 +117,8 @@ def test_a_budget_that_lets_one_go_at_a_time_is_obeyed(harness: Make) -> None:
     assert len(h.workload().pods("b")) == 3
 
 
-def test_with_force_the_time_limit_lets_it_go_and_says_what_was_lost(harness: Make) -> None:
-    h = harness()
-    up(h, "a", drain={"timeout": "2m", "onTimeout": "Force"})
+def test_with_force_the_time_limit_lets_it_go_and_says_what_was_lost(members: Make) -> None:
+    h = members("a", drain={"timeout": "2m", "onTimeout": "Force"})
     h.workload().pod("web", "a", labels={"app": "web"})
     h.workload().budget("keep", {"app": "web"}, 1)
     began = h.clock.awake()
@@ -160,9 +128,8 @@ def test_with_force_the_time_limit_lets_it_go_and_says_what_was_lost(harness: Ma
     assert [m for m in h.messages("a") if m.startswith("DrainForced: after 2m 1 pods")]
 
 
-def test_force_set_while_it_is_held_back_lets_it_go(harness: Make) -> None:
-    h = harness()
-    up(h, "a", drain={"timeout": "1m"})
+def test_force_set_while_it_is_held_back_lets_it_go(members: Make) -> None:
+    h = members("a", drain={"timeout": "1m"})
     h.workload().pod("web", "a", labels={"app": "web"})
     h.workload().budget("keep", {"app": "web"}, 1)
     h.delete(Machine, "a")
@@ -172,9 +139,8 @@ def test_force_set_while_it_is_held_back_lets_it_go(harness: Make) -> None:
     h.until(gone(h, "a"), 60)
 
 
-def test_a_node_whose_kubelet_is_silent_is_not_drained(harness: Make) -> None:
-    h = harness()
-    up(h, "a")
+def test_a_node_whose_kubelet_is_silent_is_not_drained(members: Make) -> None:
+    h = members("a")
     h.workload().pod("web", "a")
     h.workload().silence("a")
     h.advance(40)
@@ -185,9 +151,8 @@ def test_a_node_whose_kubelet_is_silent_is_not_drained(harness: Make) -> None:
     assert "kubelet" in seen[0][2]
 
 
-def test_a_machine_that_had_failed_is_not_drained(harness: Make) -> None:
-    h = harness()
-    up(h, "a")
+def test_a_machine_that_had_failed_is_not_drained(members: Make) -> None:
+    h = members("a")
     h.workload().pod("web", "a")
     h.workload().condition("a", "False", "KubeletNotReady", "container runtime is down")
     h.until(lambda: h.get(Machine, "a").status.state == "Failed")
@@ -198,9 +163,8 @@ def test_a_machine_that_had_failed_is_not_drained(harness: Make) -> None:
     assert "failed" in seen[0][2]
 
 
-def test_an_api_that_does_not_answer_holds_a_machine_back_for_minutes_and_not_for_ever(harness: Make) -> None:
-    h = harness()
-    up(h, "a")
+def test_an_api_that_does_not_answer_holds_a_machine_back_for_minutes_and_not_for_ever(members: Make) -> None:
+    h = members("a")
     h.workload().pod("web", "a")
     h.workload().fault = "unreachable"
     h.delete(Machine, "a")
@@ -213,9 +177,8 @@ def test_an_api_that_does_not_answer_holds_a_machine_back_for_minutes_and_not_fo
     h.until(lambda: h.workload().nodes() == [], 120)
 
 
-def test_an_api_that_answers_again_is_asked_again(harness: Make) -> None:
-    h = harness()
-    up(h, "a", "b")
+def test_an_api_that_answers_again_is_asked_again(members: Make) -> None:
+    h = members("a", "b")
     h.workload().pod("web", "a")
     h.workload().fault = "unreachable"
     h.delete(Machine, "a")
@@ -225,9 +188,8 @@ def test_an_api_that_answers_again_is_asked_again(harness: Make) -> None:
     assert len(h.workload().pods("b")) == 1
 
 
-def test_when_the_whole_cluster_goes_nothing_is_drained(harness: Make) -> None:
-    h = harness()
-    up(h, "a")
+def test_when_the_whole_cluster_goes_nothing_is_drained(members: Make) -> None:
+    h = members("a")
     h.workload().pod("web", "a", labels={"app": "web"})
     h.workload().budget("keep", {"app": "web"}, 1)
     h.delete(Cluster, "demo")
@@ -235,9 +197,8 @@ def test_when_the_whole_cluster_goes_nothing_is_drained(harness: Make) -> None:
     assert not [r for r in h.workload().requests if "eviction" in r]
 
 
-def test_load_balancers_come_first_and_the_node_after_them(harness: Make) -> None:
-    h = harness()
-    up(h, "a")
+def test_load_balancers_come_first_and_the_node_after_them(members: Make) -> None:
+    h = members("a")
     spec = {"cluster": "demo", "listeners": [{"port": 80}], "drain": "30s"}
     h.apply({"kind": "LoadBalancer", "metadata": {"name": "web"}, "spec": spec})
     h.until(lambda: h.get(LoadBalancer, "web").status.counts.healthy == 1)
@@ -256,9 +217,8 @@ def test_load_balancers_come_first_and_the_node_after_them(harness: Make) -> Non
 
 
 @pytest.mark.parametrize("write", range(1, 6))
-def test_a_crash_at_any_write_of_a_drain_loses_nothing(harness: Make, write: int) -> None:
-    h = harness()
-    up(h, "a", "b")
+def test_a_crash_at_any_write_of_a_drain_loses_nothing(members: Make, write: int) -> None:
+    h = members("a", "b")
     h.workload().pod("web", "a", grace=15)
     h.delete(Machine, "a")
     left = iter(range(write - 1, -1, -1))
