@@ -302,7 +302,13 @@ def owners_of(event: Event[Secret]) -> Iterator[Key]:
 
 def _counted(machine: Machine) -> tuple[Any, ...]:
     resolved = machine.status.resolved
+    told = machine.status.condition("Bootstrapped")
     return (
-        machine.status.is_true("Ready"), machine.deleting, machine.status.launch, resolved.provider if resolved else "",
-        machine.status.is_true("Bootstrapped"), tuple(a.address for a in machine.status.addresses), machine.status.state == "Failed",
-    )  # fmt: skip
+        machine.deleting,
+        machine.status.state,
+        machine.status.launch,
+        machine.status.is_true("Ready"),
+        told.reason if told is not None else "",
+        resolved.provider if resolved else "",
+        tuple(a.address for a in machine.status.addresses),
+    )

@@ -255,9 +255,11 @@ class MachineController(Controller):
     def _left(self, machine: Machine, made: Made, report: Bootstrapped | None) -> float:
         """Seconds until a machine that is not Ready counts as failed. Time in which it waited for others does not count."""
         if report is None:
-            was = machine.status.condition("Ready")
+            was, joined = machine.status.condition("Ready"), machine.status.condition("Bootstrapped")
             since = was.last_transition_time if was is not None and was.status == "False" else None
             began = parse_timestamp(since) if since else self.env.clock.wall()
+            if joined is not None and joined.last_transition_time:  # the way there is not held against its Node
+                began = max(began, parse_timestamp(joined.last_transition_time))
             return self._timeout(machine, "unready_timeout") - self.env.clock.elapsed(began)
         limit = self._timeout(machine, "boot_timeout")
         if report.since is not None:

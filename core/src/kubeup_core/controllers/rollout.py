@@ -32,6 +32,16 @@ class View:
         return self.machine.status.state == "Failed"
 
     @property
+    def gone(self) -> bool:
+        """It is over at its place: nothing can be saved there."""
+        condition = self.machine.status.condition("Ready")
+        return condition is not None and condition.reason in ("Lost", "DeletedElsewhere", "Died")
+
+    @property
+    def joined(self) -> bool:
+        return self.machine.status.is_true("Bootstrapped")
+
+    @property
     def unhealthy(self) -> bool:
         """Failed, or in a place that does not answer. The latter are never deleted, but they count against a halt."""
         return self.failed or self.machine.status.state == "Unknown"
@@ -101,10 +111,28 @@ def _repair(pool: NodePool, views: list[View], result: Plan, may_repair: bool) -
         return views
     if not may_repair:
         return views
+    if pool.spec.role == "controlPlane":
+        failed = _spared(views, failed, result)
     for view in failed:
         condition = view.machine.status.condition("Ready")
         result.delete.append((view, f"replaces {view.machine.name}: {condition.reason if condition else 'it failed'}"))
-    return [v for v in views if not v.failed]
+    gone = {id(view) for view, _ in result.delete}
+    return [v for v in views if id(v) not in gone]
+
+
+def _spared(views: list[View], failed: list[View], result: Plan) -> list[View]:
+    """Which failed control planes are replaced: one at a time; and not one that is still there while no other works, because etcd is
+    on it, and whoever brings it back brings the cluster back."""
+    if any(v.ready for v in views):
+        return failed[:1]
+    lost = [v for v in failed if v.gone or not v.joined]
+    kept = [v.machine.name for v in failed if not (v.gone or not v.joined)]
+    if kept and not lost:
+        result.halted = (
+            f"{', '.join(kept)} does not work, but the cluster's data is on it and no other control plane works, so it is not "
+            "replaced; bring it back, or delete the Machine and restore a snapshot (kubeup etcd restore)"
+        )
+    return lost[:1]
 
 
 def _scale_down(pool: NodePool, alive: list[View], result: Plan, fixed: bool) -> list[View]:
