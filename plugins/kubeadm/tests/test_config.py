@@ -1,14 +1,18 @@
 """spec.kubernetes.config: what is accepted, and what the refusal says."""
 
 import pytest
-from pydantic import ValidationError
-
 from kubeup_kubeadm import KubeadmConfig
+from pydantic import ValidationError
 
 
 def test_nothing_has_to_be_written():
     config = KubeadmConfig.model_validate({})
-    assert (config.image_repository, config.proxy_mode, config.dns, config.minimum_disk_mib) == ("registry.k8s.io", "iptables", True, 4096)
+    assert (config.image_repository, config.proxy_mode, config.dns, config.minimum_disk_mib) == (
+        "registry.k8s.io",
+        "iptables",
+        True,
+        4096,
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from importlib.resources import files
 
 import pytest
 import yaml
-
 from kubeup_core import InvalidSpec
 from kubeup_core.bootstrapper import Archive, Peer, Task
 from kubeup_kubeadm import build
@@ -59,7 +58,11 @@ def test_an_upgrade_swaps_kubeadm_first_and_the_kubelet_last(plan, node):
         "bundle", "kubeadm-1-20-3", "images-1-20-3", "upgrade-1-20-3", "kubelet-1-20-3", "restart-1-20-3", "ready-1-20-3",
     ]  # fmt: skip
     first, other = (
-        next(s for s in BOOTSTRAPPER.steps(Task.UPGRADE, cluster, node("controlPlane", first=is_first)) if s.name.startswith("upgrade"))
+        next(
+            s
+            for s in BOOTSTRAPPER.steps(Task.UPGRADE, cluster, node("controlPlane", first=is_first))
+            if s.name.startswith("upgrade")
+        )
         for is_first in (True, False)
     )
     assert "FIRST=yes" in first.script

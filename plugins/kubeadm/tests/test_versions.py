@@ -1,7 +1,6 @@
 """The table of versions, and the way from one to another."""
 
 import pytest
-
 from kubeup_core import InvalidSpec
 from kubeup_kubeadm import versions
 
