@@ -17,6 +17,7 @@ COMMANDS = {
     "docker.io": "dockerd",
     "iptables": "iptables",
     "mmdebstrap": "mmdebstrap",
+    "haproxy": "haproxy",
     # servers of the tests' own, on loopback
     "openssh-server": "sshd",
     "sudo": "sudo",

@@ -72,7 +72,7 @@ class Box:
         self.calls.append(verb)
         env = {**os.environ, "KUBEUP_ROOT": str(self.folder), **({"PATH": self.path} if self.path else {})}
         done = subprocess.run(
-            ["sh", "-c", script], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, timeout=60
+            ["timeout", "60", "sh", "-c", script], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
         )
         self.after(verb)
         return done.returncode, done.stdout

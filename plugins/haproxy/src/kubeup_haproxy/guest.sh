@@ -213,7 +213,8 @@ stop() {
     return 0
 }
 
-is_haproxy() { [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = haproxy ]; }
+# One that ended and that nobody has waited for yet has no command line any more.
+is_haproxy() { grep -q haproxy "/proc/$pid/cmdline" 2>/dev/null; }
 over() { ! is_haproxy; }
 
 # until_true COMMAND: tried until it succeeds, or says that it is over.

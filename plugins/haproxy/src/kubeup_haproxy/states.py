@@ -56,7 +56,8 @@ def members(now: str, before: Iterable[str], wanted: Mapping[str, bool]) -> dict
 def _state(server: Server) -> str:
     if server.status.startswith("DOWN"):
         return "unhealthy"
-    return "initial" if server.checked in _CHECKED_NOT_YET else "healthy"
+    # A new one begins in the middle ("UP 1/3"); what an earlier process knew to be up is "UP" before its first check in this one.
+    return "initial" if server.checked in _CHECKED_NOT_YET and server.status != "UP" else "healthy"
 
 
 def _worst(states: Collection[str]) -> str:
