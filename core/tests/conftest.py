@@ -18,6 +18,7 @@ from kubeup_core.runtime.clock import FakeClock
 from kubeup_core.statuses import StatusError
 from kubeup_core.store import Store
 from kubeup_core.testing.harness import Harness
+from kubeup_core.testing.rehearsal import Rehearsal
 from kubeup_core.verbs import Actor, AuditLine, DeleteOptions, Options, Verbs
 
 _KINDS = {kind.kind: kind for kind in KINDS}
@@ -138,7 +139,8 @@ def members(harness: Callable[..., Harness]) -> Callable[..., Harness]:
     """Makes a Harness with Cluster demo, whose workload's API answers, and Machines of its pool workers that are Nodes there.
 
     As if they had been bootstrapped: what that takes is tested elsewhere. There are no control planes, and the pool makes no machines.
-    members("a", "b", labels={...}): names; more of the pool's spec; `before` is called with the Harness before anything is there.
+    members("a", "b", labels={...}): names; more of the pool's spec; `cluster`: more of the Cluster's; `before` is called with the
+    Harness before anything is there.
     """
 
     def controllers(env: Any) -> Any:
@@ -148,12 +150,18 @@ def members(harness: Callable[..., Harness]) -> Callable[..., Harness]:
                 controller._kubernetes = lambda cluster, status: None  # type: ignore[method-assign]
         return found
 
-    def make(*names: str, before: Callable[[Harness], None] | None = None, **pool: Any) -> Harness:
-        h = harness(controllers=controllers)
+    def make(
+        *names: str,
+        before: Callable[[Harness], None] | None = None,
+        bootstrapper: Rehearsal | None = None,
+        cluster: dict[str, Any] | None = None,
+        **pool: Any,
+    ) -> Harness:
+        h = harness(controllers=controllers, plugins=(bootstrapper or Rehearsal()).plugins())
         if before is not None:
             before(h)
         h.provider()
-        spec = {"provider": "sim", "kubernetes": {"version": "v1.34.1"}}
+        spec = {"provider": "sim", "kubernetes": {"version": "v1.34.1", "bootstrapper": "rehearsal"}, **(cluster or {})}
         h.apply({"kind": "Cluster", "metadata": {"name": "demo"}, "spec": spec})
         secret = {"value": base64.b64encode(b"a kubeconfig").decode()}
         h.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "demo-kubeconfig"}, "data": secret})

@@ -22,6 +22,7 @@ from ..runtime.controller import Controller, Env, Key, Result, Watch
 from ..statuses import Conflict, Forbidden, NotFound, StatusError, Unauthorized
 from ..workload import Json, Unreachable, Workload
 from .gate import Gates
+from .manifests import Manifests
 from .node_labels import CLUSTER, Wanted, in_step, patch
 from .nodes import MACHINE, Known, Nodes, NodeView, Told, Workloads, pool_of
 from .pauses import paused
@@ -64,6 +65,7 @@ class NodesController(Controller):
         self.nodes.attach(env, self.name)
         self.workloads = env.shared(Workloads)
         self.gates = Gates(env, self.nodes, self.name)
+        self.manifests = Manifests(env, self.nodes, self.name)
         self._due: dict[str, float] = {}
         self._looking: set[str] = set()
         self._misses: dict[str, int] = {}
@@ -78,7 +80,7 @@ class NodesController(Controller):
         if not self._connected(cluster, known):
             return Result()
         afters: list[float | None] = []
-        for part in (self._look, self._upkeep, self._leftovers, self._token, self._gate):
+        for part in (self._look, self._upkeep, self._leftovers, self._token, self._gate, self._manifests):
             try:
                 afters.append(part(cluster, known, key))
             except InProgress as running:
@@ -260,6 +262,9 @@ class NodesController(Controller):
     def _gate(self, cluster: Cluster, known: Known, key: Key) -> float | None:
         return self.gates.step(cluster.uid, known, key)
 
+    def _manifests(self, cluster: Cluster, known: Known, key: Key) -> float | None:
+        return None if paused(self.env, cluster) else self.manifests.step(cluster, known, key)
+
     # -- below -----------------------------------------------------------------------------------------------------------
 
     def _ask(self, cluster: Cluster, key: Key, verb: str, fn: Callable[[], T], limit: float = 30.0) -> T:
@@ -276,6 +281,7 @@ class NodesController(Controller):
     def _forget(self, key: Key) -> None:
         for uid in self.nodes.forget(key):
             self.gates.forget(uid)
+            self.manifests.forget(uid)
             self.env.calls.end(pool_of(uid))
             self._due.pop(uid, None)
             self._misses.pop(uid, None)

@@ -91,7 +91,7 @@ class Known:
     gate: Told = field(default_factory=lambda: Told(ok=None, reason="NotChecked", message="nobody has asked for a check"))
     gate_round: str | None = None
     waiting: set[Wakes] = field(default_factory=set)
-    addons: Told = field(default_factory=lambda: Told(ok=None, reason="Waiting", message="its API does not answer yet"))
+    addons: Told = field(default_factory=lambda: Told(ok=None, reason="Waiting", message="the cluster has not begun yet"))
 
 
 class Nodes:
@@ -191,7 +191,7 @@ class Nodes:
     def addons(self, cluster: Cluster) -> Told:
         """For the condition AddonsReady: the bootstrapper's manifests and those in spec.manifests."""
         known = self._known.get(cluster.uid)
-        return known.addons if known is not None else Told(ok=None, reason="Waiting", message="its API does not answer yet")
+        return known.addons if known is not None else Told(ok=None, reason="Waiting", message="the cluster has not begun yet")
 
     # -- for node.py -----------------------------------------------------------------------------------------------------
 

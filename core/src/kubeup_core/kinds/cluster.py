@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Annotated, Any, Literal
 
@@ -96,12 +97,11 @@ class ControlPlane(Model):
 
 
 class Manifest(Model):
-    """One of url, path, configMapKey."""
+    """One of url and path."""
 
-    url: str | None = None
-    path: str | None = None
-    config_map_key: str | None = None
-    sha256: str | None = None
+    url: str | None = Field(default=None, description="Where it is fetched from; http:// needs sha256")
+    path: str | None = Field(default=None, description="An absolute path on kubeup's own machine")
+    sha256: str | None = Field(default=None, pattern="^[0-9a-fA-F]{64}$", description="Hash that it must have")
 
 
 class OnDelete(Model):
@@ -161,7 +161,9 @@ class ControlPlaneStatus(Model):
     first: str = Field(default="", description="The Machine that begins the cluster")
     first_uid: str = Field(default="", alias="firstUID")
     turn: str = Field(default="", description="uid of the only Machine that may join the control planes now")
-    version: str = Field(default="", description="Version that machines are made with: one on the way to spec.kubernetes.version")
+    version: str = Field(
+        default="", description="Version that machines are made with: one on the way to spec.kubernetes.version"
+    )
 
 
 class ClusterStatus(Status):
@@ -191,7 +193,7 @@ def rules(new: Cluster, old: Cluster | None) -> list[Cause]:
     network = new.spec.network
     named = {"podCIDR": network.pod_cidr, "serviceCIDR": network.service_cidr, "machineCIDR": network.machine_cidr}
     networks = {field: ipaddress.ip_network(cidr) for field, cidr in named.items() if cidr != "auto"}
-    return [
+    overlaps = [
         Cause(
             "FieldValueInvalid",
             f'Invalid value: "{networks[b]}": overlaps spec.network.{a} ({networks[a]}); choose networks that share no address',
@@ -200,6 +202,20 @@ def rules(new: Cluster, old: Cluster | None) -> list[Cause]:
         for a, b in combinations(networks, 2)
         if networks[a].version == networks[b].version and networks[a].overlaps(networks[b])
     ]
+    return [*overlaps, *(cause for i, manifest in enumerate(new.spec.manifests) for cause in _manifest(manifest, i))]
+
+
+def _manifest(manifest: Manifest, index: int) -> Iterator[Cause]:
+    where, url, path = f"spec.manifests[{index}]", manifest.url, manifest.path
+    if (url is None) == (path is None):
+        yield Cause("FieldValueInvalid", "Invalid value: name one of url and path: where the manifest is", where)
+    if url is not None and not url.startswith(("https://", "http://")):
+        yield Cause("FieldValueInvalid", f'Invalid value: "{url}": write a URL that begins with https://', f"{where}.url")
+    if url is not None and url.startswith("http://") and manifest.sha256 is None:
+        message = f'Invalid value: "{url}": anybody on the way could change it: use https://, or declare its sha256'
+        yield Cause("FieldValueInvalid", message, f"{where}.url")
+    if path is not None and not path.startswith("/"):
+        yield Cause("FieldValueInvalid", f'Invalid value: "{path}": write an absolute path', f"{where}.path")
 
 
 KIND = Kind(
