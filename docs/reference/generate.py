@@ -1,4 +1,4 @@
-"""Write docs/reference/kinds.md and cli.md from the code, or with --check say whether they lag behind it."""
+"""Write docs/reference/kinds.md, kubeadm.md and cli.md from the code, or with --check say whether they lag behind it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import click
 from kubeup.main import COMMANDS, cli
 from kubeup_core.kinds import KINDS, Kind
+from kubeup_kubeadm import KubeadmConfig
+from kubeup_kubeadm.versions import NEWEST, RELEASES
 
 HERE = Path(__file__).parent
 
@@ -31,6 +33,33 @@ def kinds() -> str:
                 parts += _rows(schema["properties"].get(part, {}), schema.get("$defs", {}), part, frozenset())
             parts.append("")
     return "\n".join(parts).rstrip() + "\n"
+
+
+def kubeadm() -> str:
+    schema = KubeadmConfig.model_json_schema(by_alias=True)
+    parts = [
+        "# Settings of the bootstrapper kubeadm",
+        "",
+        "Written by `generate.py` from the model. `spec.kubernetes.config` of a Cluster; the how-to is",
+        "[Kubernetes with kubeadm](../how-to/kubeadm.md).",
+        "",
+        "| field | type | default | meaning |",
+        "|---|---|---|---|",
+        *_rows({"$ref": "#/KubeadmConfig"}, {**schema["$defs"], "KubeadmConfig": schema}, "config", frozenset()),
+        "",
+        "## Versions",
+        "",
+        f"`kubeup init` writes {NEWEST}. An upgrade passes each minor version at the newest patch that is known here.",
+        "",
+        "| version | newest patch | kubeadm's API | kubelets may be older by | packages at the community's place |",
+        "|---|---|---|---|---|",
+    ]
+    for known in RELEASES.values():
+        packages = "yes" if known.packages else "no longer"
+        parts.append(
+            f"| v1.{known.minor} | v1.{known.minor}.{known.latest} | {known.api} | {known.kubelet_lag} minors | {packages} |"
+        )
+    return "\n".join(parts) + "\n"
 
 
 def _names(kind: Kind) -> str:
@@ -115,7 +144,7 @@ def _help(command: click.Command, name: str) -> str:
 
 def main() -> int:
     lagging = []
-    for file, text in ((HERE / "kinds.md", kinds()), (HERE / "cli.md", commands())):
+    for file, text in ((HERE / "kinds.md", kinds()), (HERE / "kubeadm.md", kubeadm()), (HERE / "cli.md", commands())):
         if "--check" not in sys.argv:
             file.write_text(text)
         elif not file.exists() or file.read_text() != text:

@@ -61,8 +61,8 @@ def box(docker_engine, node_image) -> Iterator[Box]:
     gateway = box.docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", box.name)
     box.gateway = gateway.stdout.decode().strip()
     started = box.docker(
-        "run", "-d", "--name", box.name, "--network", box.name, "--label", "kubeup.dev/test=1", "--tmpfs", "/small:size=1m", "--entrypoint", "sleep",
-        node_image, "900",
+        "run", "-d", "--name", box.name, "--network", box.name, "--label", "kubeup.dev/test=1", "--tmpfs", "/small:size=1m",
+        "--entrypoint", "sleep", node_image, "900",
     )  # fmt: skip
     assert started.returncode == 0, started.stderr
     yield box

@@ -35,7 +35,7 @@ def test_a_downgrade_is_refused(have, want):
 
 @pytest.mark.parametrize("version", ["v1.19.16", "v1.99.0", "v2.20.0"])
 def test_a_version_that_is_not_in_the_table_is_refused(version):
-    with pytest.raises(InvalidSpec, match="is not known to kubeup-kubeadm, which knows v1.20 to v1.37"):
+    with pytest.raises(InvalidSpec, match=r"is not known to kubeup-kubeadm, which knows v1\.20 to v1\.37"):
         versions.hops("v1.20.2", version)
 
 
