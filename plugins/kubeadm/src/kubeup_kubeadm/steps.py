@@ -39,13 +39,7 @@ def prepare(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> list
         ),
         sources.install(cluster, config),
         _containerd(cluster, config),
-        Step(
-            name="kubelet",
-            title="sets the kubelet's service up",
-            script=script("facts", "unit", **_facts(cluster, config)),
-            timeout=60,
-            remedy=LOOK,
-        ),
+        _unit(cluster, config, "kubelet"),
         _images(cluster, node, config),
     ]
 
@@ -141,6 +135,7 @@ def upgrade(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> list
     ]
     steps += [
         sources.install(cluster, config, ("kubelet", "kubectl"), f"kubelet-{suffix}"),
+        _unit(cluster, config, f"unit-{suffix}"),
         Step(
             name=f"restart-{suffix}",
             title=f"restarts the kubelet as {cluster.version}",
@@ -222,6 +217,16 @@ def _containerd(cluster: ClusterPlan, config: KubeadmConfig) -> Step:
         files=tuple(_mirror(registry, urls) for registry, urls in sorted(config.registry_mirrors.items())),
         timeout=600,
         remedy="use an image that has containerd, or see that the machine reaches its package repositories",
+    )
+
+
+def _unit(cluster: ClusterPlan, config: KubeadmConfig, name: str) -> Step:
+    return Step(
+        name=name,
+        title="sets the kubelet's service up",
+        script=script("facts", "unit", **_facts(cluster, config)),
+        timeout=60,
+        remedy=LOOK,
     )
 
 

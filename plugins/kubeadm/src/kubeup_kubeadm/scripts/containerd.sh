@@ -85,9 +85,6 @@ version = 3
   runtime_type = 'io.containerd.runc.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
   SystemdCgroup = true
-[plugins.'io.containerd.cri.v1.runtime'.cni]
-  bin_dirs = ['/opt/cni/bin']
-  conf_dir = '/etc/cni/net.d'
 TOML
     [ -z "$mirrors" ] || cat >>/etc/containerd/config.toml.kubeup <<'TOML'
 [plugins.'io.containerd.cri.v1.images'.registry]
