@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from .records import Machine
 
 _UNPACK = re.compile(r'mkdir -p "\$jobs/([0-9a-f]+)"')
-_ASK = re.compile(r"runner=.*/jobs/([0-9a-f]+)/runner\n.*exec sh \"\$runner\" \S+ (poll|put) (\S+) (\S+) (\S+)")
+_ASK = re.compile(r"runner=.*/jobs/([0-9a-f]+)/runner\n.*exec sh \"\$runner\" \S+ (poll|put) (\S+) (\d+) (\d+)")
 _FORGET = re.compile(r"rm -rf /var/lib/kubeup/done ")
 
 
@@ -102,7 +102,7 @@ class Jobs:
             job, command, *words = found.groups()
             if command == "put":
                 return self._put(here, words[0], int(words[1]), int(words[2]), stdin)
-            return self._poll(machine, here, now, job, words[0], int(words[1]))
+            return self._poll(machine, here, now, job, words[1], int(words[2]))
         if _FORGET.search(script):
             here.done.clear()
             return 0, b""
