@@ -171,6 +171,16 @@ def test_an_etcd_that_does_not_run_is_told(box, plan, node):
     assert "the etcd of this machine does not answer" in told(box.sh(BOOTSTRAPPER.etcd_list()))
 
 
+@pytest.mark.parametrize(("task", "role"), [(Task.INIT, "controlPlane"), (Task.JOIN, "worker")])
+def test_a_machine_of_another_cluster_is_left_alone(task, role, box, plan, node, secrets):
+    box.put("/etc/kubernetes/kubelet.conf", b"theirs")
+    name = "init" if task is Task.INIT else "join"
+    result = box.run(step(task, name, plan(), node(role), secrets))
+    assert "this machine belongs to another Kubernetes cluster" in told(result)
+    assert box.sh("cat /etc/kubernetes/kubelet.conf")[1] == "theirs"
+    box.sh("rm /etc/kubernetes/kubelet.conf")
+
+
 def test_leaving_succeeds_on_a_machine_that_never_joined(box, plan, node):
     code, text = box.run(step(Task.LEAVE, "leave", plan(), node()))
     assert code == 0, text

@@ -14,7 +14,7 @@ clean() {
         done
     fi
     awk '$2 ~ "^/var/lib/kubelet/" {print $2}' /proc/mounts | sort -r | while read -r mount; do umount -l "$mount" 2>/dev/null || :; done
-    rm -rf /etc/kubernetes/*.conf /etc/kubernetes/pki /etc/kubernetes/tmp /var/lib/kubelet /var/lib/etcd "$STATE/joined"
+    rm -rf /etc/kubernetes/*.conf /etc/kubernetes/pki /etc/kubernetes/tmp /var/lib/kubelet /var/lib/etcd "$STATE/joined" "$STATE/joining"
     rm -f /etc/cni/net.d/10-kubeup.conflist
     mkdir -p /etc/kubernetes/manifests
 }
@@ -22,4 +22,15 @@ clean() {
 dirty() {
     [ -e /etc/kubernetes/kubelet.conf ] || [ -e /etc/kubernetes/bootstrap-kubelet.conf ] || [ -e /etc/kubernetes/admin.conf ] ||
         [ -n "$(ls -A /etc/kubernetes/manifests 2>/dev/null)" ] || [ -d /var/lib/etcd/member ]
+}
+
+# Makes way for an init or a join. What an interrupted one of this cluster left is taken away; what somebody else made is not touched.
+begin() {
+    if dirty; then
+        [ "$(cat "$STATE/joining" 2>/dev/null)" = "$CA" ] ||
+            fail "this machine belongs to another Kubernetes cluster: /etc/kubernetes is not empty, and kubeup did not begin it for this cluster"
+        say "an earlier attempt was interrupted: cleans up"
+        clean
+    fi
+    echo "$CA" >"$STATE/joining"
 }

@@ -1,8 +1,5 @@
 # kubeadm init. Not re-runnable by itself: a machine on which it was interrupted is cleaned first.
-if dirty; then
-    say "an earlier attempt was interrupted: cleans up"
-    clean
-fi
+begin
 put_keys
 find_ignored
 set -- --config "$CONFIG" --skip-token-print

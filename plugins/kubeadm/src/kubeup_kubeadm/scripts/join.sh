@@ -1,11 +1,9 @@
 # kubeadm join. Not re-runnable by itself: a machine on which it was interrupted is cleaned first.
-if dirty; then
-    say "an earlier attempt was interrupted: cleans up"
-    if [ -s /etc/kubernetes/admin.conf ] && has kubectl; then
-        timeout 20 kubectl --kubeconfig=/etc/kubernetes/admin.conf delete node "$NAME" --wait=false >/dev/null 2>&1 || :
-    fi
-    clean
+if [ -s /etc/kubernetes/admin.conf ] && [ "$(cat "$STATE/joining" 2>/dev/null)" = "$CA" ] && has kubectl; then
+    # the Node of the interrupted attempt may still look Ready, and kubeadm would refuse to join as it
+    timeout 20 kubectl --kubeconfig=/etc/kubernetes/admin.conf delete node "$NAME" --wait=false >/dev/null 2>&1 || :
 fi
+begin
 put_keys
 find_ignored
 set -- --config "$CONFIG"
