@@ -58,6 +58,10 @@ class Engine:
         """As `ps`, of networks."""
         return list(self._listing("/networks?", labels))
 
+    def volumes(self, **labels: str) -> list[dict[str, Any]]:
+        """As `ps`, of named volumes."""
+        return list(self._listing("/volumes?", labels)["Volumes"] or ())
+
     def remove(self, container: str) -> None:
         """Take a container away behind everybody's back. Gone already is fine."""
         self.call("DELETE", f"/containers/{container}?force=1&v=1", fine=(204, 404))

@@ -7,21 +7,25 @@ a missing part is a failure. The Kubernetes fixtures build on first use, which t
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import pytest
 
-from .build import CannotBuild, machine_image
+from .build import CannotBuild, artifact, machine_image
 from .bundle_inputs import bundle_inputs
 from .engine import Engine, NoEngine, shared
 from .images import images
 from .kubernetes import VERSIONS, binaries
 from .registry import registry
 from .repository import kubernetes_packages, repository
+from .system import advice, find
 from .web import Served
+from .workload_api import WorkloadApi, workload_api
 
 T = TypeVar("T")
 
@@ -42,9 +46,45 @@ def docker_engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
+def node_image(docker_engine: Engine) -> str:
+    """The image of machines with systemd, made once per recipe and kept in the cache of artifacts: its name on the engine."""
+    from kubeup_docker import __main__ as command
+    from kubeup_docker import node_image as recipe
+
+    name = recipe.name()
+    if not docker_engine.call("GET", f"/images/{name}/json", fine=(200, 404)).get("Id"):
+        if find("mmdebstrap") is None:
+            unavailable(advice(["mmdebstrap"]))
+        root = artifact("node", {"tag": recipe.tag()}, lambda path: recipe.make(path, print))
+        command.put_image(docker_engine.host, name, lambda path, tell: shutil.copyfile(root, path), print)
+    return name
+
+
+@pytest.fixture
+def docker_node(docker_engine: Engine, node_image: str) -> Engine:
+    """The engine, with the image of machines with systemd as its `.image`."""
+    return replace(docker_engine, image=node_image)
+
+
+@pytest.fixture(scope="session")
 def kubernetes_binaries(request: pytest.FixtureRequest) -> Callable[[str], Path]:
     """version ("v1.20.2" or "v1.20.3") -> the folder with kubeadm, kubelet, kubectl and the servers."""
     return lambda version: built(request, lambda: binaries(version))
+
+
+@pytest.fixture(scope="session", name="workload_api")
+def workload_api_fixture(request: pytest.FixtureRequest) -> Iterator[WorkloadApi]:
+    """A real API of Kubernetes v1.20.2 with some of its controllers, and no machine: `.kubeconfig`."""
+    built(request, lambda: binaries(VERSIONS[0]))
+    context = workload_api(VERSIONS[0])
+    try:
+        api = context.__enter__()
+    except CannotBuild as reason:
+        unavailable(str(reason))
+    try:
+        yield api
+    finally:
+        context.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")

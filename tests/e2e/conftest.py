@@ -35,9 +35,9 @@ class Kubeup:
             "KUBECONFIG": str(self.state / "kubeconfig"), "KUBECACHEDIR": str(self.home / "cache"), **self.env,
         }  # fmt: skip
 
-    def __call__(self, *args: str, code: int = 0, stdin: str = "") -> str:
+    def __call__(self, *args: str, code: int = 0, stdin: str = "", seconds: float = 180) -> str:
         """Run `kubeup ARGS`; its output. Fails with everything it said when the exit code is another."""
-        return self._run([str(BIN / "kubeup"), *args], code, stdin)
+        return self._run([str(BIN / "kubeup"), *args], code, stdin, seconds)
 
     def kubectl(self, *args: str, code: int = 0, stdin: str = "") -> str:
         return self._run([str(BIN / "kubectl"), *args], code, stdin)
@@ -69,9 +69,9 @@ class Kubeup:
         """kill -9 of the server."""
         os.kill(self.pid, signal.SIGKILL)
 
-    def _run(self, command: list[str], code: int, stdin: str) -> str:
+    def _run(self, command: list[str], code: int, stdin: str, seconds: float = 180) -> str:
         done = subprocess.run(
-            command, cwd=ROOT, env=self.env, input=stdin, capture_output=True, text=True, check=False, timeout=180
+            command, cwd=ROOT, env=self.env, input=stdin, capture_output=True, text=True, check=False, timeout=seconds
         )
         assert done.returncode == code, f"{' '.join(command)} gave {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, done.stderr

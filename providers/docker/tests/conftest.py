@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import NoReturn
 from urllib.parse import quote
 
 import pytest
-from kubeup_artifacts.fixtures import unavailable
 
 MISSING = [name for name in ("docker", "kubeup_docker") if importlib.util.find_spec(name) is None]
 
@@ -101,23 +99,6 @@ def volumes_of(engine, installation: str) -> list[str]:
     """Names of all volumes with this installation's label."""
     wanted = quote(json.dumps({"label": [f"kubeup.dev/installation={installation}"]}))
     return [volume["Name"] for volume in engine.call("GET", f"/volumes?filters={wanted}")["Volumes"] or ()]
-
-
-@pytest.fixture(scope="session")
-def node_image(docker_engine) -> str:
-    """The image of machines with systemd, made once per recipe and kept in the cache of artifacts: its name on the engine."""
-    from kubeup_artifacts.build import artifact
-    from kubeup_artifacts.system import advice, find
-    from kubeup_docker import __main__ as command
-    from kubeup_docker import node_image as recipe
-
-    name = recipe.name()
-    if not docker_engine.call("GET", f"/images/{name}/json", fine=(200, 404)).get("Id"):
-        if find("mmdebstrap") is None:
-            unavailable(advice(["mmdebstrap"]))
-        root = artifact("node", {"tag": recipe.tag()}, lambda path: recipe.make(path, print))
-        command.put_image(docker_engine.host, name, lambda path, tell: shutil.copyfile(root, path), print)
-    return name
 
 
 @pytest.fixture(scope="session")
