@@ -183,18 +183,19 @@ def test_a_failed_step_is_tried_again_after_a_while_and_at_once_when_the_cluster
     assert told(harness, CP, "Stalled") == ("", "", "")
 
 
-def test_a_step_that_hangs_is_stopped_at_its_limit_and_says_so(harness):
-    harness.cloud.guest.jobs.hang("runtime", times=3)
+def test_a_step_that_hangs_is_stopped_at_its_limit_and_says_so(harness, rehearsal):
+    rehearsal.more[Task.PREPARE] = (Step(name="mirror", title="asks a mirror", script=":", timeout=20),)
+    harness.cloud.guest.jobs.hang("mirror", times=3)
     cluster(harness, 0)
-    harness.until(lambda: told(harness, CP, "Ready")[1] in ("StepRetried", "BootTimeout"), 3000)
+    harness.until(lambda: told(harness, CP, "Ready")[1] == "StepFailed")
     assert "took longer than it may" in told(harness, CP, "Bootstrapped")[2]
 
 
 def test_a_machine_that_never_joins_fails_at_its_boot_timeout(harness):
     harness.cloud.guest.jobs.fail("runtime", times=99)
     cluster(harness, 0)
-    harness.until(lambda: state(harness, CP) == "Failed", 700)
-    assert told(harness, CP, "Ready")[1] == "BootTimeout"
+    harness.until(lambda: [m for m in harness.messages(CP) if m.startswith("BootTimeout: ")], 700)
+    harness.until(lambda: harness.find(Machine, CP) is None, 700)  # its pool replaces it
 
 
 def test_a_machine_that_reboots_in_the_middle_goes_on_where_it_was(harness):
@@ -272,7 +273,7 @@ def test_an_api_that_is_silent_says_nothing_about_machines_that_have_joined(harn
 # -- kubeup itself dies --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", range(0, 40, 3))
+@pytest.mark.parametrize("moment", range(0, 40, 5))
 def test_kubeup_killed_at_any_time_goes_on_and_nobody_joins_twice(harness, rehearsal, moment):
     harness.cloud.guest.jobs.seconds = 4
     cluster(harness)
@@ -286,7 +287,7 @@ def test_kubeup_killed_at_any_time_goes_on_and_nobody_joins_twice(harness, rehea
 def test_kubeup_killed_at_every_write_goes_on_and_nobody_joins_twice(harness, rehearsal):
     cluster(harness)
     crashes = 0
-    for number in range(1, 12):
+    for number in range(1, 8):
         for when in ("before", "after"):
             count = 0
 

@@ -69,6 +69,7 @@ class _Memory:
     job      None: to be packed anew for the next attempt; shown: the last one, for its words
     first    the attempt that this wish began with
     next     the call that is under way, or comes next
+    ending   how the attempt ended: finished | failed, "" while it runs
     began    of this process's interest; heard: whether the machine has answered a call about this job
     ours     this attempt was started while we looked, so its failure is news
     again    when to call next; broken: how often large files arrived broken; silent: calls in a row that failed
@@ -84,6 +85,7 @@ class _Memory:
     offset: int = 0
     results: dict[str, StepResult] = field(default_factory=dict)
     current: str = ""
+    ending: str = ""
     heard: bool = False
     ours: bool = False
     again: float = 0.0
@@ -227,8 +229,10 @@ class Guest:
         for line in polled.lines:
             if isinstance(line, StepResult):
                 memory.results[line.step], memory.current = line, line.step
+            else:
+                memory.ending = line  # it may come with an answer that began before the end
         memory.waiting = polled.word == "busy"
-        match polled.word:
+        match "over" if memory.ending else polled.word:
             case "missing" if memory.final and not memory.ours and not patient:
                 memory.ours, memory.again = True, now + RARELY  # it failed so often before this process looked
             case "missing":
@@ -236,7 +240,7 @@ class Guest:
             case "needs":
                 blob = next(b for b in job.blobs if b.sha256 in polled.needs)
                 memory.next = ("put", blob, polled.needs[blob.sha256])
-            case "over" if polled.lines[-1:] == ("finished",):
+            case "over" if memory.ending == "finished":
                 memory.done, memory.failed = True, None
             case "over":
                 self._failed(memory, now, patient)
@@ -253,7 +257,7 @@ class Guest:
             memory.again = now + wait
             memory.job = None  # secrets may have changed meanwhile
         memory.attempt += 1
-        memory.offset, memory.results, memory.next = 0, {}, ("poll",)
+        memory.offset, memory.results, memory.ending, memory.next = 0, {}, "", ("poll",)
 
     # -- what is known ---------------------------------------------------------------------------------------------------
 
@@ -280,7 +284,7 @@ class Guest:
                 step=failed.step,
                 title=_said(job, failed.step, "title"),
                 remedy=_said(job, failed.step, "remedy"),
-                number=finished + 1,
+                number=min(finished + 1, total),
                 exit_code=failed.exit_code,
                 late=failed.state == "late",
                 tail=failed.tail,
