@@ -26,6 +26,7 @@ from kubeup_core.supplier import (
     Context,
     Host,
     Identity,
+    Launch,
     LoadBalancerSpec,
     LoadBalancerState,
     Mark,
@@ -115,9 +116,33 @@ def without_balancers(build: Callable[[Any, Context], Suppliers]) -> Callable[[A
     return lambda config, context: replace(build(config, context), load_balancers=None)
 
 
-def plugins(hosts: int = 1, own: bool = False) -> Plugins:
-    """own: the simulator keeps its load balancers."""
+def with_addresses(build: Callable[[Any, Context], Suppliers], launches: list[Launch]) -> Callable[[Any, Context], Suppliers]:
+    """The simulator as a place whose machines ask for their address; what it is asked for is kept."""
+
+    class Recorded:
+        def __init__(self, machines: Any) -> None:
+            self.machines = machines
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.machines, name)
+
+        def launch(self, launch: Launch) -> Any:
+            launches.append(launch)
+            return self.machines.launch(launch)
+
+    def built(config: Any, context: Context) -> Suppliers:
+        made = build(config, context)
+        capabilities = replace(made.capabilities, addresses=True)
+        return replace(made, capabilities=capabilities, machines=Recorded(made.machines))  # type: ignore[arg-type]
+
+    return built
+
+
+def plugins(hosts: int = 1, own: bool = False, launches: list[Launch] | None = None) -> Plugins:
+    """own: the simulator keeps its load balancers. launches: it takes wishes for addresses, and these are its launches."""
     found = dict(discover().providers)
+    if launches is not None:
+        found["sim"] = replace(found["sim"], build=with_addresses(found["sim"].build, launches))
     if not own:
         found["sim"] = replace(found["sim"], build=without_balancers(found["sim"].build))
     found["boxes"] = ProviderType(
@@ -151,8 +176,10 @@ Make = Callable[..., Harness]
 def make(tmp_path: Path) -> Iterator[Make]:
     made: list[Harness] = []
 
-    def new(hosts: int = 1, own: bool = False, cloud: Mapping[str, Any] | None = None) -> Harness:
-        h = Harness(tmp_path, cloud={"boot_seconds": (1, 1), **(cloud or {})}, plugins=plugins(hosts, own))
+    def new(
+        hosts: int = 1, own: bool = False, cloud: Mapping[str, Any] | None = None, launches: list[Launch] | None = None
+    ) -> Harness:
+        h = Harness(tmp_path, cloud={"boot_seconds": (1, 1), **(cloud or {})}, plugins=plugins(hosts, own, launches))
         made.append(h)
         h.disks = Disks()  # type: ignore[attr-defined]
         h.cloud.guest.on("^box ", h.disks)  # type: ignore[attr-defined]
@@ -331,6 +358,63 @@ def test_a_template_that_changes_replaces_the_machine(make: Make) -> None:
     h.edit(LoadBalancer, "front", spec={"overrides": {"boxes": {"machine": {"cpu": 2}}}})
     h.until(lambda: ready(h) and len(hosts(h)) == 1 and hosts(h)[0].uid != first.uid)
     assert hosts(h)[0].status.id in files(h)
+
+
+def test_where_machines_may_ask_for_an_address_the_successor_asks_for_its_predecessors(make: Make) -> None:
+    launches: list[Launch] = []
+    h = make(launches=launches)
+    balancer(h, exposure="internal")
+    h.until(lambda: ready(h))
+    h.settle()
+    assert h.condition(LoadBalancer, "front", "AddressFixed")[:2] == ("True", "HandedOn")
+    first, address = hosts(h)[0], h.get(LoadBalancer, "front").status.address
+    h.cloud.console.lose(first.name)
+    h.until(lambda: [m.uid for m in hosts(h)] not in ([], [first.uid]))
+    assert [m.uid for m in hosts(h) if m.uid == first.uid] == []  # an address is free when nobody has it any more
+    h.until(lambda: ready(h))
+    asked = [member.address for launch in launches if launch.role == "loadBalancer" for member in launch.members]
+    assert (asked[0], asked[-1]) == ("", address)
+    assert {member.address for launch in launches if launch.role == "plain" for member in launch.members} == {""}
+
+
+def test_a_changed_template_waits_for_the_address_too(make: Make) -> None:
+    launches: list[Launch] = []
+    h = make(launches=launches)
+    balancer(h, exposure="internal")
+    h.until(lambda: ready(h))
+    h.settle()
+    first, address = hosts(h)[0], h.get(LoadBalancer, "front").status.address
+    h.edit(LoadBalancer, "front", spec={"overrides": {"boxes": {"machine": {"cpu": 2}}}})
+    h.until(lambda: bool(hosts(h)) and hosts(h)[0].uid != first.uid)
+    assert len(hosts(h)) == 1
+    h.until(lambda: ready(h))
+    assert launches[-1].members[0].address == address
+
+
+def test_an_address_of_choice_is_asked_for_where_machines_can_have_one(make: Make) -> None:
+    launches: list[Launch] = []
+    h = make(launches=launches)
+    balancer(h, address="10.0.0.77")
+    h.until(lambda: ready(h))
+    assert [m.address for launch in launches if launch.role == "loadBalancer" for m in launch.members] == ["10.0.0.77"]
+
+
+def test_an_address_of_choice_is_refused_where_machines_cannot_have_one(make: Make) -> None:
+    h = make()
+    balancer(h, address="10.0.0.77")
+    h.settle()
+    _, reason, message = h.condition(LoadBalancer, "front", "Ready")
+    assert reason == "AddressNotOffered"
+    assert "10.0.0.77" in message
+    assert hosts(h) == []
+
+
+def test_in_a_kubernetes_cluster_its_machine_is_no_node(make: Make) -> None:
+    h = make()
+    h.apply({"kind": "Cluster", "metadata": {"name": "k"}, "spec": {"provider": "sim", "kubernetes": {"version": "v1.30.0"}}})
+    balancer(h, cluster="k")
+    h.until(lambda: bool(hosts(h)) and hosts(h)[0].status.is_true("Ready"), 300)
+    assert h.condition(Machine, hosts(h)[0].name, "Bootstrapped") == ("", "", "")
 
 
 def test_while_its_machine_is_away_members_wait_for_the_drain_time_only(make: Make) -> None:

@@ -192,6 +192,7 @@ class Capabilities:
     access: str = "none"  # ssh | execute | none
     console: bool = False
     reboot: bool = False
+    addresses: bool = False  # a machine can be given the internal address that it asks for (Member.address)
     reusable: bool = False  # machines are reset, not destroyed: clean-up steps run before delete
     attach: str = "none"  # none | launch | live
     members_by: frozenset[str] = frozenset()  # balancer members by {"machine", "address"}
@@ -240,11 +241,13 @@ class Offer:
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One machine of a launch. Its place in Launch.members is its index. volumes: ids to attach at launch."""
+    """One machine of a launch. Its place in Launch.members is its index. volumes: ids to attach at launch.
+    address: the internal address it should have, at places with Capabilities.addresses; another one when that is in use."""
 
     name: str
     slot: str = ""
     volumes: tuple[str, ...] = ()
+    address: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

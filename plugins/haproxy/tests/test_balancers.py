@@ -327,7 +327,8 @@ def bare(boxes, tmp_path, haproxy) -> Callable[..., Any]:
     def make(apt: str) -> Any:
         folder = tmp_path / "bin"
         folder.mkdir()
-        for command in ("sh", "cat", "sed", "awk", "grep", "mkdir", "rm", "rmdir", "mv", "cp", "tar", "flock", "sleep", "tail", "timeout",
+        for command in ("sh", "cat", "sed", "awk", "grep", "mkdir", "rm", "rmdir", "mv", "cp", "tar", "flock", "sleep", "tail",
+                        "timeout",
                         "find", "setsid", "perl", "ls", "ln", "dirname"):  # fmt: skip
             (folder / command).symlink_to(shutil.which(command) or f"/usr/bin/{command}")
         (folder / "apt-get").write_text(f"#!/bin/sh\n{apt}\n")

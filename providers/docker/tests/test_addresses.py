@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from kubeup_docker.addresses import free, in_use, must_yield
+from kubeup_docker.addresses import free, in_use, must_yield, wanted
 from kubeup_docker.records import Container, Network
 
 
@@ -24,6 +24,14 @@ def test_the_same_seed_gives_the_same_address_as_long_as_it_is_free() -> None:
     assert free(network("172.20.0.0/16"), (), "launch/1") != first
     second = free(network("172.20.0.0/16"), {first}, "launch/0")
     assert second not in ("", first)
+
+
+@pytest.mark.parametrize(
+    ("address", "given"),
+    [("10.0.0.9", "10.0.0.9"), ("10.0.0.8", ""), ("10.0.0.1", ""), ("10.0.1.9", ""), ("", ""), ("fd00::9", "")],
+)
+def test_an_address_that_is_asked_for_is_given_when_it_is_inside_and_free(address: str, given: str) -> None:
+    assert wanted(network("10.0.0.0/24", gateway="10.0.0.1"), {"10.0.0.8"}, address) == given
 
 
 @pytest.mark.parametrize("subnet", ["10.0.0.0/29", "10.0.0.0/24"])

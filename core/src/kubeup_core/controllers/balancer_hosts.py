@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from ..errors import Denied, NotReady
 from ..kinds import Cluster, Launch, LoadBalancer, Machine, NodePool, Provider
-from ..kinds.nodepool import MAX_NAME, NodePoolSpec
+from ..kinds.nodepool import ADDRESS, MAX_NAME, NodePoolSpec
 from ..kinds.provider import AUTO_LABEL
 from ..kinds.template import MachineTemplate
 from ..objects import ObjectMeta
@@ -100,7 +100,7 @@ class BalancerHosts:
     def __init__(self, env: Env) -> None:
         self.env = env
 
-    def home(self, cluster: Cluster, place: Place) -> tuple[Place | None, Trouble | None]:
+    def home(self, balancer: LoadBalancer, cluster: Cluster, place: Place) -> tuple[Place | None, Trouble | None]:
         """Whose network a balancer made at `place` is in: the place itself, or where the machines under it come from."""
         if place.capabilities.hosts == 0:
             return place, None
@@ -113,6 +113,12 @@ class BalancerHosts:
                 "them; use a Provider whose machines are reached by ssh, or by its own execute"
             )
             return None, Trouble(reason="NoAccess", message=message, stalled=True)
+        if balancer.spec.address and not home.capabilities.addresses:
+            message = (
+                f"machines of Provider {home.name} cannot be given an address, so a load balancer on one of them cannot have "
+                f"{balancer.spec.address}; leave spec.address out"
+            )
+            return None, Trouble(reason="AddressNotOffered", message=message, stalled=True)
         record = record_of(cluster.status, home.name)
         if place.capabilities.hosts > 1 and record is not None and record.fabric and not record.flat:
             message = (
@@ -122,7 +128,9 @@ class BalancerHosts:
             return None, Trouble(reason="NetworkNotFlat", message=message, stalled=True)
         return home, None
 
-    def keep(self, balancer: LoadBalancer, cluster: Cluster, place: Place) -> tuple[tuple[Host, ...], Trouble | None]:
+    def keep(
+        self, balancer: LoadBalancer, cluster: Cluster, place: Place, home: Place
+    ) -> tuple[tuple[Host, ...], Trouble | None]:
         """Keep the pool as the balancer wants it. -> as many Ready machines as it needs, or what they wait for.
 
         Raises InvalidConfig, with the path, for a machine that the overrides describe wrongly.
@@ -134,17 +142,20 @@ class BalancerHosts:
             return (), Trouble(reason="Starting", message=f"Provider {place.name} is being prepared; wait a moment", after=STEP)
         wanted, name = self._spec(balancer, cluster, place), pool_name(balancer)
         pool = self.env.cache.get(NodePool, name, balancer.namespace)
+        address = self._address_to_keep(balancer, place, home, pool)
         if pool is None:
-            pool = self._make(balancer, name, wanted)
+            pool = self._make(balancer, name, wanted, address)
         if pool is None or not _owned(pool, balancer):
             message = f"NodePool {name} is not this balancer's; rename or delete it, or give the LoadBalancer another name"
             return (), Trouble(reason="PoolTaken", message=message, after=LATER, stalled=True)
         if pool.deleting:
             return (), Trouble(reason="HostsNotReady", message=f"waits for the end of NodePool {name}", after=STEP)
         asked = {field: getattr(wanted, field) for field in ("replicas", "provider", "machine", "overrides")}
-        if any(getattr(pool.spec, field) != value for field, value in asked.items()):
+        if any(getattr(pool.spec, field) != value for field, value in asked.items()) or _kept(pool) != address:
             changed = self.env.cache.copy(pool)
             changed.spec = pool.spec.model_copy(update=asked)
+            others = {key: value for key, value in pool.annotations.items() if key != ADDRESS}
+            changed.metadata.annotations = {**others, ADDRESS: address} if address else others
             pool = self.env.client.update(changed)
         hosts = _hosts(self.env, balancer)[:count]
         if len(hosts) < count:
@@ -174,11 +185,34 @@ class BalancerHosts:
             reason="Deleting", message=f"waits for the end of the machines that it ran on: {', '.join(left)}", after=STEP
         )
 
+    def handed_on(self, balancer: LoadBalancer, home: Place, hosts: tuple[Host, ...]) -> bool:
+        """Whether a machine that replaces the one under the balancer asks for the address that clients know."""
+        return home.capabilities.addresses and hosts[0].address in self._inside(balancer)
+
     # -- below -----------------------------------------------------------------------------------------------------------
 
-    def _make(self, balancer: LoadBalancer, name: str, spec: NodePoolSpec) -> NodePool | None:
+    def _address_to_keep(self, balancer: LoadBalancer, place: Place, home: Place, pool: NodePool | None) -> str:
+        """What the one machine under a balancer and each successor should have: what the spec says, or what clients know.
+
+        An external address is the provider's, and nobody asks for one.
+        """
+        if place.capabilities.hosts != 1 or not home.capabilities.addresses:
+            return ""
+        known = balancer.status.address if balancer.status.address in self._inside(balancer) else None
+        return balancer.spec.address or known or (_kept(pool) if pool is not None else "")
+
+    def _inside(self, balancer: LoadBalancer) -> set[str]:
+        """The internal addresses of its machines."""
+        return {a.address for m in _machines(self.env, balancer) for a in m.status.addresses if a.type == "InternalIP"}
+
+    def _make(self, balancer: LoadBalancer, name: str, spec: NodePoolSpec, address: str) -> NodePool | None:
         """None when somebody else was faster with the name."""
-        metadata = ObjectMeta(name=name, namespace=balancer.namespace, owner_references=[balancer.reference()])
+        metadata = ObjectMeta(
+            name=name,
+            namespace=balancer.namespace,
+            annotations={ADDRESS: address} if address else None,
+            owner_references=[balancer.reference()],
+        )
         try:
             return self.env.client.create(NodePool(metadata=metadata, spec=spec))
         except AlreadyExists:
@@ -209,6 +243,10 @@ class BalancerHosts:
             machine=MachineTemplate(**dict(machine)),
             overrides=overrides,
         )
+
+
+def _kept(pool: NodePool) -> str:
+    return pool.annotations.get(ADDRESS, "")
 
 
 def address_of_host(machine: Machine, internal: bool) -> str:

@@ -48,14 +48,21 @@ def describe(
     return _progress(balancer, status, members, state)
 
 
-def follow(balancer: LoadBalancer, status: LoadBalancerStatus, hosts: tuple[Host, ...], now: float) -> None:
-    """For a balancer on machines: with one, its address is that machine's, known before anything listens there, and only as lasting."""
+def follow(balancer: LoadBalancer, status: LoadBalancerStatus, hosts: tuple[Host, ...], now: float, *, kept: bool) -> None:
+    """For a balancer on machines: with one, its address is that machine's, known before anything listens there, and only as lasting.
+
+    kept: a machine that replaces it is given the same
+    """
     if len(hosts) > 1:
         status.drop_condition(ADDRESS_FIXED)
         return
     status.address, _ = _address((hosts[0].address,), status)
-    message = "its address is that of the one machine that it runs on, and may change when that machine is replaced"
-    _set(balancer, status, ADDRESS_FIXED, False, "FollowsMachine", message, now)
+    if kept:
+        message = "its address is that of the one machine that it runs on; a machine that replaces that one is given the same"
+        _set(balancer, status, ADDRESS_FIXED, True, "HandedOn", message, now)
+    else:
+        message = "its address is that of the one machine that it runs on, and may change when that machine is replaced"
+        _set(balancer, status, ADDRESS_FIXED, False, "FollowsMachine", message, now)
 
 
 def _degraded(

@@ -113,7 +113,7 @@ class LoadBalancerController(Controller):
         old = balancer.status.provider
         if old is not None and old != place.name:
             return self._move(balancer, cluster, old)
-        home, found = self.hosts.home(cluster, place)
+        home, found = self.hosts.home(balancer, cluster, place)
         data = network_data(cluster, home) if home is not None else None
         if home is not None and data is None:
             found = Trouble(reason="NetworkNotReady", message=f"waits for the network of Cluster {cluster.name} at {home.name}")
@@ -123,7 +123,7 @@ class LoadBalancerController(Controller):
         if old is None:
             balancer = self._begin(balancer, place, mark)
         try:
-            hosts, found = self.hosts.keep(balancer, cluster, place)
+            hosts, found = self.hosts.keep(balancer, cluster, place, home)
         except InvalidConfig as invalid:
             hosts, found = (), Trouble(reason="InvalidOverrides", message=str(invalid), stalled=True)
         if found is not None:
@@ -182,7 +182,7 @@ class LoadBalancerController(Controller):
         note(status, error, now)
         progress = describe(balancer, status, chosen, state or self.single.look(place, mark), now)
         if scene.hosts:
-            follow(balancer, status, scene.hosts, now)
+            follow(balancer, status, scene.hosts, now, kept=self.hosts.handed_on(balancer, scene.home, scene.hosts))
             self._say_moved(balancer, status.address)
         if error is not None:
             found = trouble(error, place.name)

@@ -14,7 +14,7 @@ from typing import Any
 from ..client import Event
 from ..errors import SupplierError
 from ..kinds import Cluster, Launch, LoadBalancer, Machine, NodePool, Provider, Volume
-from ..kinds.machine import FINALIZER, MachineStatus
+from ..kinds.machine import FINALIZER, NODE_ROLES, MachineStatus
 from ..kinds.nodepool import Repair, parse_duration
 from ..objects import parse_timestamp, timestamp
 from ..runtime.controller import Controller, Env, Key, Result, Watch
@@ -192,7 +192,7 @@ class MachineController(Controller):
     def _kubernetes(self, machine: Machine) -> Cluster | None:
         """The cluster that it is to be a member of, where that is one of Kubernetes."""
         cluster = self.env.cache.get(Cluster, machine.spec.cluster, machine.namespace)
-        wanted = cluster is not None and cluster.spec.kubernetes is not None and machine.spec.role != "plain"
+        wanted = cluster is not None and cluster.spec.kubernetes is not None and machine.spec.role in NODE_ROLES
         return cluster if wanted else None
 
     def _member(self, machine: Machine, made: Made, state: MachineState, cluster: Cluster) -> Result:

@@ -33,7 +33,7 @@ def to_launch(installation: str, launch: LaunchObject, user_data: bytes) -> Laun
         template=Template(**spec.template.model_dump()),
         offer=Offer(**{**spec.offer.model_dump(), "reach": frozenset(spec.offer.reach)}),
         role=spec.role,
-        members=tuple(Member(name=m.name, slot=m.slot, volumes=tuple(m.volumes)) for m in spec.members),
+        members=tuple(Member(name=m.name, slot=m.slot, volumes=tuple(m.volumes), address=m.address) for m in spec.members),
         user_data=user_data,
         network=dict(spec.network),
     )

@@ -17,7 +17,7 @@ import orjson
 from ..client import Event
 from ..kinds import Cluster, Installation, Launch, Machine, NodePool, Provider
 from ..kinds.machine import CLUSTER_LABEL, FINALIZER, POOL_LABEL, ROLE_LABEL, SLOT_LABEL, TEMPLATE_LABEL, MachineSpec, Role
-from ..kinds.nodepool import NodePoolStatus, OfferStatus
+from ..kinds.nodepool import ADDRESS, NodePoolStatus, OfferStatus
 from ..kinds.template import DEFAULTS, MachineTemplate
 from ..objects import ObjectMeta, timestamp
 from ..runtime.controller import Controller, Env, Key, Result, Watch
@@ -84,7 +84,11 @@ class NodePoolController(Controller):
             return self._report(pool, memory, views, Plan(), Verdict("Paused", message))
         block = cluster_blocks(cluster, self.env.plugins.bootstrappers) or _unchecked(cluster)
         wait = self._repair_wait(memory, views, pool)
-        steps = plan(pool, views, fixed=self._fixed(pool, cluster), may_create=block is None, may_repair=wait <= 0)
+        handed_on = ADDRESS in pool.annotations
+        fixed = handed_on or self._fixed(pool, cluster)
+        steps = plan(pool, views, fixed=fixed, may_create=block is None, may_repair=wait <= 0)
+        if handed_on and (steps.delete or any(machine.deleting for machine in self._machines(pool))):
+            steps.create = 0  # the successor comes when the predecessor, and so its address, is gone
         verdict = Verdict(block.reason, block.message, stalled=not cluster.deleting) if block is not None else None
         self._delete(pool, steps, memory)
         if steps.create:

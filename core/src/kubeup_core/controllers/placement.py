@@ -18,7 +18,7 @@ from ..errors import Place as Reach
 from ..kinds import Cluster, Launch, Machine, NodePool, Provider, Volume
 from ..kinds.launch import FINALIZER, LaunchMember, LaunchSpec
 from ..kinds.machine import FINALIZER as MACHINE_FINALIZER
-from ..kinds.nodepool import OfferSpec
+from ..kinds.nodepool import ADDRESS, OfferSpec
 from ..kinds.template import DEFAULTS
 from ..objects import ObjectMeta, parse_timestamp, timestamp
 from ..provider_types import PluginError
@@ -322,6 +322,8 @@ class PlacementController(Controller):
         alone = machines[0].spec.role == "controlPlane"
         size = 1 if alone else max(1, place.capabilities.batch_limit)
         picked = list(zip(choice.machines, choice.slots, strict=True))
+        pool = round_.pool if place.capabilities.addresses else None
+        address = pool.annotations.get(ADDRESS, "") if pool is not None else ""
         try:
             user_data = user_data_for(self.env, round_.cluster, machines[0], place)
         except SupplierError as error:
@@ -329,7 +331,7 @@ class PlacementController(Controller):
             return
         for start in range(0, len(picked), size):
             members = [
-                LaunchMember(name=machines[i].name, uid=machines[i].uid, slot=slot, volumes=list(volumes[i]))
+                LaunchMember(name=machines[i].name, uid=machines[i].uid, slot=slot, volumes=list(volumes[i]), address=address)
                 for i, slot in picked[start : start + size]
             ]
             self._create(round_, machines[0], choice.option, members, user_data)

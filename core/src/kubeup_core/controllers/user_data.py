@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from ..errors import InvalidSpec, NotReady
 from ..kinds import Cluster, Launch, Machine, Secret
+from ..kinds.machine import NODE_ROLES
 from ..objects import ObjectMeta
 from ..runtime.controller import Env
 from ..runtime.places import Place
@@ -29,14 +30,14 @@ def user_data_for(env: Env, cluster: Cluster, machine: Machine, place: Place) ->
     Raises InvalidSpec for what cannot be told there, NotReady while the cluster's key is being made.
     """
     wanted, can = machine.spec.machine.over(cluster.spec.machine), place.capabilities
-    member = cluster.spec.kubernetes is not None and machine.spec.role != "plain"
+    member = cluster.spec.kubernetes is not None and machine.spec.role in NODE_ROLES
     if member and can.access == "none":
         raise InvalidSpec(
             "there is no way into its machines, and members of a Kubernetes cluster are bootstrapped over one",
             remedy="use a Provider whose machines are reached by ssh, or by its own execute",
         )
     keys = list(wanted.ssh_keys or ())
-    if member and can.access == "ssh":
+    if (member or machine.spec.role == "loadBalancer") and can.access == "ssh":
         own = public_key(env, cluster)
         if not own:
             raise NotReady("the cluster's SSH key is being made", retry_after=1.0)

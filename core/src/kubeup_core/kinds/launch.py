@@ -44,6 +44,7 @@ class LaunchMember(Model):
     uid: str = Field(description="Uid of the Machine")
     slot: str = Field(default="", description="Host that the core picked, in an inventory")
     volumes: list[str] = Field(default_factory=list, description="Ids of volumes attached at launch")
+    address: str = Field(default="", description="Internal address that it should have")
 
 
 class LaunchSpec(Model):

@@ -15,6 +15,9 @@ from .template import MachineTemplate
 State = Literal["Pending", "Launching", "Running", "Joining", "Ready", "Draining", "Deleting", "Unknown", "Failed"]
 Role = Literal["worker", "controlPlane", "plain", "loadBalancer"]
 
+NODE_ROLES: tuple[Role, ...] = ("controlPlane", "worker")
+"""Those that become nodes of a Kubernetes cluster."""
+
 POOL_LABEL = "kubeup.dev/pool"
 CLUSTER_LABEL = "kubeup.dev/cluster"
 ROLE_LABEL = "kubeup.dev/role"

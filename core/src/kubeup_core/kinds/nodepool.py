@@ -16,6 +16,9 @@ from .template import MachineTemplate
 MAX_NAME = 45
 """Machine names are POOL-SLOT and at most 57 long, so that a provider can add a suffix and stay below 63."""
 
+ADDRESS = "kubeup.dev/address"
+"""Annotation of a pool of one machine: the internal address that this one and its successors should have."""
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?h)?(\d+(?:\.\d+)?m)?(\d+(?:\.\d+)?s)?")
 
 

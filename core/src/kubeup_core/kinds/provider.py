@@ -11,7 +11,6 @@ from ..objects import Model, Resource, Status
 from ..statuses import Cause
 from .kind import AGE, Column, Kind, ready
 
-
 AUTO_LABEL = "kubeup.dev/auto"
 """On Providers that were made because the plugin's config needs no field."""
 

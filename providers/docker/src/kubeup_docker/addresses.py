@@ -31,6 +31,15 @@ def free(network: Network, used: Collection[str], seed: str) -> str:
     return ""
 
 
+def wanted(network: Network, used: Collection[str], address: str) -> str:
+    """The address that a machine asks for, where it can have it; else ""."""
+    try:
+        inside = ipaddress.IPv4Address(address) in ipaddress.IPv4Network(network.subnet)
+    except ValueError:
+        return ""
+    return address if inside and address not in used and address != network.gateway else ""
+
+
 def in_use(containers: Iterable[Container], besides: str = "") -> set[str]:
     """What containers hold or will hold when they are started."""
     return {address for c in containers if c.id != besides for address in (*c.fixed, *c.addresses.values()) if address}

@@ -211,7 +211,8 @@ class Launcher:
         with self._choosing:
             if plan.network:
                 used = addresses.in_use(self._engine.on_network(plan.network.id))
-                address = addresses.free(plan.network, used, f"{mark.maker}/{mark.index}/{attempt}")
+                seed = f"{mark.maker}/{mark.index}/{attempt}"
+                address = addresses.wanted(plan.network, used, member.address) or addresses.free(plan.network, used, seed)
                 if not address:
                     raise NoCapacity(
                         f"network {plan.network.name} has no free address in {plan.network.subnet}",

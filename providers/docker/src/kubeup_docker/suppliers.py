@@ -25,6 +25,7 @@ CAPABILITIES = Capabilities(
     batch_limit=10,
     user_data_limit=USER_DATA_BYTES,
     attach="launch",
+    addresses=True,
     whoami="hostname",
     access="execute",
     console=True,
