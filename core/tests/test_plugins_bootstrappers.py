@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from kubeup_core.bootstrapper import ClusterPlan, NodePlan, Secrets, Task
+from kubeup_core.bootstrapping.job import pack
+from kubeup_core.controllers import bootstraps
 from kubeup_core.plugins import BadBuild, InvalidConfig, NotInstalled, Plugins, SwitchedOff, discover
 
 GOOD = """
@@ -99,3 +104,41 @@ def test_a_bootstrapper_whose_plugin_is_off_says_why(tmp_path):
 def test_its_config_is_checked_with_the_path_of_the_field(found):
     with pytest.raises(InvalidConfig, match=r"spec\.kubernetes\.config\.puase"):
         found(GOOD).bootstrapper_config("toy", {"puase": "x"})
+
+
+# -- the one that the documentation writes -------------------------------------------------------------------------------
+
+DOCS = Path(__file__).parents[2] / "docs" / "plugins"
+
+
+def test_the_bootstrapper_of_the_documentation_works():
+    plugins = discover([DOCS / "tutorial" / "kubeup_toy_bootstrapper.py"], found=[])
+    assert plugins.broken == ()
+    toyd = plugins.bootstrapper("toyd").made
+    cluster, node = ClusterPlan(name="demo", version=toyd.newest(), host="192.0.2.1"), NodePlan(name="m", role="controlPlane")
+    secrets = Secrets(pki={"ca.key": "PEM"}, token="abcdef.0123456789abcdef")
+    for task in Task:
+        steps = toyd.steps(task, cluster, node, secrets)
+        assert pack(steps) == pack(toyd.steps(task, cluster, node, secrets))
+        for step in steps:
+            assert "0123456789abcdef" not in step.script
+            subprocess.run(["sh", "-n"], input=f"{step.script}\n{step.check}\n".encode(), check=True)
+    assert toyd.check(cluster) == []
+    assert toyd.etcd_members(b'[{"id": "1", "name": "m", "address": "192.0.2.1"}]')[0].name == "m"
+
+
+def test_code_on_the_page_is_in_the_bootstrapper():
+    code = (DOCS / "tutorial" / "kubeup_toy_bootstrapper.py").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "bootstrapper.md").read_text(), re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        assert block in code
+
+
+def test_each_reason_on_the_page_is_one_that_the_core_gives():
+    source = "".join(path.read_text() for path in Path(bootstraps.__file__).parent.glob("*.py"))
+    table = (DOCS / "bootstrapper.md").read_text().split("## What people see")[1]
+    reasons = re.findall(r"`([A-Z]\w+)`", table)
+    assert len(reasons) > 20
+    for reason in reasons:
+        assert f'"{reason}"' in source or reason in ("Reachable", "Bootstrapped", "NodeHealthy"), reason
