@@ -270,6 +270,72 @@ def test_an_abandoned_call_is_unknown_once_and_holds_its_target_until_it_returns
     bench.calls.close()
 
 
+def test_a_call_to_no_place_leaves_the_reconcile_and_its_error_arrives_as_it_is() -> None:
+    bench = Bench(inline=False)
+
+    def ask(fn: Callable[[], Any], verb: str = "verb", token: str = "") -> Any:
+        return bench.calls.background("workload/x", "the API of x", verb, fn, wake=A, token=token, limit=30)
+
+    with pytest.raises(InProgress):
+        ask(lambda: 42)
+    bench.ended()
+    assert ask(lambda: 43) == 42
+    with pytest.raises(InProgress):
+        ask(lambda: _raise(KeyError("x")))
+    bench.ended()
+    with pytest.raises(KeyError):
+        ask(lambda: 43)
+    with pytest.raises(InProgress):
+        ask(lambda: "old", token="1")
+    bench.ended()
+    with pytest.raises(InProgress):
+        ask(lambda: "new", token="2")
+    bench.ended()
+    assert ask(lambda: "", token="2") == "new"
+    bench.calls.close()
+
+
+def test_a_call_to_no_place_that_hangs_is_abandoned_and_holds_up_nobody_else() -> None:
+    bench = Bench(inline=False)
+    release = threading.Event()
+
+    def ask(pool: str, fn: Callable[[], Any]) -> Any:
+        return bench.calls.background(pool, f"the API of {pool}", "list", fn, wake=A, limit=30)
+
+    with pytest.raises(InProgress):
+        ask("a", lambda: release.wait(SECONDS))
+    with pytest.raises(InProgress):
+        ask("b", lambda: "b answers")
+    bench.ended()
+    assert ask("b", lambda: "") == "b answers"
+    bench.clock.advance(31)
+    with pytest.raises(Unknown, match="the API of a did not answer list within 30 s"):
+        ask("a", lambda: "")
+    with pytest.raises(InProgress):
+        ask("a", lambda: "a answers")
+    bench.ended()
+    assert ask("a", lambda: "") == "a answers"
+    release.set()
+    bench.calls.close()
+
+
+def test_results_that_nobody_will_ask_for_are_dropped_with_their_pool() -> None:
+    bench = Bench(inline=False)
+
+    def ask(fn: Callable[[], Any]) -> Any:
+        return bench.calls.background("a", "a", "list", fn, wake=A)
+
+    with pytest.raises(InProgress):
+        ask(lambda: "old")
+    bench.ended()
+    bench.calls.end("a")
+    with pytest.raises(InProgress):
+        ask(lambda: "new")
+    bench.ended()
+    assert ask(lambda: "") == "new"
+    bench.calls.close()
+
+
 def test_a_decision_that_is_no_longer_so_is_dropped_right_before_the_call() -> None:
     bench = Bench(inline=True)
     with pytest.raises(Dropped):

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from kubeup_core.bootstrap import bootstrap
 from kubeup_core.bootstrapper import Taint
 from kubeup_core.controllers.drain import drain_round
-from kubeup_core.controllers.node import view_of
+from kubeup_core.controllers.node import NodesController, view_of
 from kubeup_core.controllers.node_labels import Wanted, in_step, patch
+from kubeup_core.controllers.nodes import Nodes
+from kubeup_core.inprocess import InProcess
+from kubeup_core.kinds import Cluster, Machine, NodePool, Secret
+from kubeup_core.plugins import discover
+from kubeup_core.runtime.clock import SystemClock
+from kubeup_core.runtime.controller import Controller, Env, Key, Result
+from kubeup_core.runtime.manager import Manager
 from kubeup_core.statuses import Conflict, NotFound, StatusError, TooManyRequests, Unauthorized
+from kubeup_core.store import Store
+from kubeup_core.verbs import Verbs
 from kubeup_core.workload import Pod, Unreachable, Workload, documents
 from kubeup_core.workload_http import connect
 
@@ -256,6 +268,52 @@ def test_somebody_whom_the_api_does_not_know_is_told_apart_from_a_silent_api(wor
         with pytest.raises(Unreachable):
             nobody.readyz()
         nobody.close()
+
+
+def test_with_real_threads_a_node_is_seen_labelled_and_a_token_made(
+    workload: Workload, workload_api: Any, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "state.db", clock=time.time)
+    verbs = Verbs(store, clock=SystemClock())
+    bootstrap(verbs, now=time.time())
+    client = InProcess(verbs)
+
+    def controllers(env: Env) -> list[Controller]:
+        return [NodesController(env), *(Quiet(env, name) for name in ("machine", "cluster"))]
+
+    manager = Manager(client, plugins=discover(), installation="i", controllers=controllers)
+    manager.start()
+    try:
+        node(workload, "a")
+        spec = {"provider": "p", "kubernetes": {"version": "v1.20.2"}}
+        cluster = client.create(Cluster.model_validate({"metadata": {"name": "demo", "namespace": "default"}, "spec": spec}))
+        pool = {"cluster": "demo", "labels": {"tier": "web"}}
+        client.create(NodePool.model_validate({"metadata": {"name": "w", "namespace": "default"}, "spec": pool}))
+        member = {"cluster": "demo", "pool": "w", "role": "worker"}
+        machine = client.create(Machine.model_validate({"metadata": {"name": "a", "namespace": "default"}, "spec": member}))
+        data = {"value": base64.b64encode(workload_api.kubeconfig.encode()).decode()}
+        client.create(Secret.model_validate({"metadata": {"name": "demo-kubeconfig", "namespace": "default"}, "data": data}))
+        nodes = manager.env.shared(Nodes)
+        until(lambda: nodes.api(cluster).ok)
+        until(lambda: view_of(workload.node("a")).labels.get("tier") == "web")
+        until(lambda: view_of(workload.node("a")).machine == machine.uid)
+        until(lambda: nodes.token(cluster, ("cluster", Key("default", "demo"))))
+        assert nodes.of(machine) is not None
+    finally:
+        manager.stop()
+        store.close()
+    assert manager.failed == []
+
+
+class Quiet(Controller):
+    """In the place of those that are woken."""
+
+    def __init__(self, env: Env, name: str) -> None:
+        super().__init__(env)
+        self.name = name
+
+    def reconcile(self, key: Key) -> Result:
+        return Result()
 
 
 def test_documents_name_what_is_wrong() -> None:
