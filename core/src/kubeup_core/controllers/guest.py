@@ -26,7 +26,7 @@ ATTEMPTS = 3
 
 BACKOFF = (5.0, 15.0)
 RARELY = 600.0
-CHUNK = 16 * 2**20
+CHUNK = 8 * 2**20
 """Bytes of a large file that go in one call."""
 
 MIXED_UP = 2
