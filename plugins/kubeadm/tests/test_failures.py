@@ -64,10 +64,12 @@ def box(docker_engine, node_image) -> Iterator[Box]:
         "run", "-d", "--name", box.name, "--network", box.name, "--label", "kubeup.dev/test=1", "--tmpfs", "/small:size=1m",
         "--entrypoint", "sleep", node_image, "900",
     )  # fmt: skip
-    assert started.returncode == 0, started.stderr
-    yield box
-    box.docker("rm", "-fv", box.name)
-    box.docker("network", "rm", box.name)
+    try:
+        assert started.returncode == 0, started.stderr
+        yield box
+    finally:
+        box.docker("rm", "-fv", box.name)
+        box.docker("network", "rm", box.name)
 
 
 def step(task: Task, name: str, cluster, node, secrets=None) -> Step:

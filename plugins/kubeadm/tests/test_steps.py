@@ -46,9 +46,9 @@ def test_a_machine_is_prepared_in_this_order(plan, node):
 
 
 def test_init_and_join_are_in_this_order(plan, node, secrets):
-    assert names(BOOTSTRAPPER.steps(Task.INIT, plan(), node("controlPlane"), secrets)) == ["clock", "init", "network", "ready"]
-    assert names(BOOTSTRAPPER.steps(Task.JOIN, plan(), node("controlPlane"), secrets)) == ["reach", "join", "network", "ready"]
-    assert names(BOOTSTRAPPER.steps(Task.JOIN, plan(), node(), secrets)) == ["reach", "join", "network"]
+    assert names(BOOTSTRAPPER.steps(Task.INIT, plan(), node("controlPlane"), secrets)) == ["clock", "network", "init", "ready"]
+    assert names(BOOTSTRAPPER.steps(Task.JOIN, plan(), node("controlPlane"), secrets)) == ["reach", "network", "join", "ready"]
+    assert names(BOOTSTRAPPER.steps(Task.JOIN, plan(), node(), secrets)) == ["reach", "network", "join"]
     assert "network" not in names(BOOTSTRAPPER.steps(Task.JOIN, plan(cni="none"), node(), secrets))
 
 

@@ -55,6 +55,7 @@ def init(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig, secrets: S
             timeout=30,
             remedy="set the machine's clock, best by systemd-timesyncd or chrony in the image",
         ),
+        *_network(cluster, node),
         Step(
             name="init",
             title="begins the control plane",
@@ -67,7 +68,6 @@ def init(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig, secrets: S
             timeout=config.init_timeout + 120,
             remedy=LOOK,
         ),
-        *_network(cluster, node),
         _ready(config),
     ]  # fmt: skip
 
@@ -84,6 +84,7 @@ def join(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig, secrets: S
             timeout=60,
             remedy="see that the machine reaches the endpoint, and that its clock is right (systemd-timesyncd or chrony in the image)",
         ),
+        *_network(cluster, node),
         Step(
             name="join",
             title="joins the cluster",
@@ -96,7 +97,6 @@ def join(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig, secrets: S
             timeout=config.join_timeout + 120,
             remedy=LOOK,
         ),
-        *_network(cluster, node),
     ]  # fmt: skip
     if node.role == CONTROL_PLANE:
         steps.append(_ready(config))
@@ -258,6 +258,7 @@ def _images(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> Step
 
 
 def _network(cluster: ClusterPlan, node: NodePlan) -> list[Step]:
+    """Before the Node is there, so that it does not have to wait for its network; the agent waits for the kubelet's credentials."""
     if cluster.cni != "bridge":
         return []
     return [

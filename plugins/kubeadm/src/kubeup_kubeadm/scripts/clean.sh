@@ -3,7 +3,7 @@ clean() {
     if has kubeadm && [ -d /etc/kubernetes ]; then
         timeout 60 kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock >/dev/null 2>&1 || :
     fi
-    systemctl stop kubelet kubeup-routes 2>/dev/null || :
+    systemctl stop kubelet 2>/dev/null || :
     rm -rf /etc/kubernetes/manifests
     if has ctr && systemctl -q is-active containerd; then
         for task in $(ctr_ tasks ls -q 2>/dev/null); do ctr_ tasks kill -s SIGKILL "$task" 2>/dev/null || :; done
@@ -17,6 +17,7 @@ clean() {
     rm -rf /etc/kubernetes/*.conf /etc/kubernetes/pki /etc/kubernetes/tmp /var/lib/kubelet /var/lib/etcd "$STATE/joined" "$STATE/joining"
     rm -f /etc/cni/net.d/10-kubeup.conflist
     mkdir -p /etc/kubernetes/manifests
+    systemctl try-restart kubeup-routes 2>/dev/null || :
 }
 
 dirty() {

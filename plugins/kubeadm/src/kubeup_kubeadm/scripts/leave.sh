@@ -1,3 +1,4 @@
+systemctl stop kubeup-routes 2>/dev/null || :
 clean
 systemctl disable kubelet kubeup-routes >/dev/null 2>&1 || :
 rm -f /etc/systemd/system/kubeup-routes.service
