@@ -7,7 +7,7 @@ made again), one that was never made goes at once. Calls are collected by `delet
 
 from __future__ import annotations
 
-from ..kinds import Launch, Machine
+from ..kinds import Cluster, Launch, Machine
 from ..kinds.machine import ABANDON, FINALIZER
 from ..objects import parse_timestamp
 from ..runtime.controller import Env, Key, Result
@@ -19,6 +19,7 @@ from .attachment import volumes_hold
 from .book import Book, Removal
 from .deregistration import leaving_balancers
 from .drain import DRAINED, Drains, Progress
+from .etcd import Members
 from .marks import launch_mark, made_by, place_of
 from .pauses import paused
 
@@ -36,6 +37,8 @@ class MachineEnd:
         self.controller = controller
         self.book = env.shared(Book)
         self.drains = Drains(env, controller)
+        self.members = Members(env, controller)
+        self._out_of_etcd: set[str] = set()
 
     def step(self, machine: Machine, key: Key) -> Result:
         if FINALIZER not in machine.finalizers:
@@ -68,6 +71,11 @@ class MachineEnd:
             return self._draining(machine, drain)
         if drain is not None:
             machine = self._drained(machine, drain)
+        if machine.uid not in self._out_of_etcd:
+            trouble = self.members.leaving(machine, self.env.cache.get(Cluster, machine.spec.cluster, machine.namespace), key)
+            if trouble is not None:
+                return self._say(machine, trouble.reason, trouble.message, after=trouble.after)
+            self._out_of_etcd.add(machine.uid)
         if volumes_hold(self.env, machine) and self._patient(machine):
             return self._say(machine, "Detaching", "its volumes are being detached", after=LOOK)
         return self._delete(machine, launch, index, id_, place, key)
@@ -129,6 +137,7 @@ class MachineEnd:
 
     def _gone(self, machine: Machine, launch: Launch, index: int, name: tuple[str, int, str], key: Key) -> Result:
         self.drains.delete_node(machine, key)
+        self._out_of_etcd.discard(machine.uid)
         self.book.proven.add((launch.uid, index))
         self.book.removed.pop(name, None)
         place = self.env.places.get(launch.spec.provider)

@@ -40,6 +40,8 @@ class Rehearsal:
     def __init__(self) -> None:
         self.joined: list[str] = []
         """Names of the machines on which INIT or JOIN was done, in order; one that did it twice is there twice."""
+        self.etcd: dict[str, str] = {}
+        """Its members: name -> address. A control plane is one from its INIT or JOIN on, until it is taken out."""
         self.more: dict[Task, tuple[Step, ...]] = {}
         """Steps that a test adds to a task's."""
 
@@ -68,7 +70,18 @@ class Rehearsal:
                 provider_id=node["providerID"],
             )
             self.joined.append(node["name"])
+            if node["role"] == "controlPlane":
+                self.etcd[node["name"]] = node["address"]
 
+        def etcd_list(machine: Any, script: str, stdin: bytes) -> tuple[int, bytes]:
+            return 0, json.dumps([{"id": f"id-{n}", "name": n, "address": a} for n, a in self.etcd.items()]).encode()
+
+        def etcd_remove(machine: Any, script: str, stdin: bytes) -> tuple[int, bytes]:
+            self.etcd.pop(script.rpartition(" id-")[2].strip(), None)
+            return 0, b""
+
+        harness.cloud.guest.on("^rehearsal etcd list", etcd_list)
+        harness.cloud.guest.on("^rehearsal etcd remove", etcd_remove)
         harness.cloud.guest.jobs.watchers.append(done)
 
     @staticmethod
@@ -111,6 +124,8 @@ class Rehearsal:
         about = {
             "cluster": cluster.name,
             "name": node.name,
+            "role": node.role,
+            "address": node.address,
             "version": cluster.version,
             "labels": dict(node.labels),
             "taints": [{"key": t.key, "value": t.value, "effect": t.effect} for t in node.taints],

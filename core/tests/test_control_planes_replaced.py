@@ -1,0 +1,70 @@
+"""A control plane that goes, on purpose or not, is drained, taken out of etcd, and replaced; the others keep their quorum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kubeup_core.kinds import Machine
+from kubeup_core.testing.harness import Harness
+from kubeup_core.testing.rehearsal import NAME, Rehearsal
+
+pytest.importorskip("kubeup_sim", reason="the simulated cloud is the distribution kubeup-sim: pip install kubeup-sim")
+
+PLANES = tuple(f"demo-control-plane-{n}" for n in range(3))
+
+
+@pytest.fixture
+def rehearsal() -> Rehearsal:
+    return Rehearsal()
+
+
+@pytest.fixture
+def harness(tmp_path: Path, rehearsal: Rehearsal) -> Iterator[Harness]:
+    """Cluster demo with three control planes that are Ready."""
+    with Harness(tmp_path, plugins=rehearsal.plugins(), cloud={"boot_seconds": (1, 1)}) as h:
+        rehearsal.follow(h)
+        rehearsal.silent(h)
+        h.provider()
+        kubernetes = {"version": "v1.34.1", "bootstrapper": NAME}
+        spec = {"provider": "sim", "kubernetes": kubernetes, "controlPlane": {"replicas": 3}}
+        h.apply({"kind": "Cluster", "metadata": {"name": "demo"}, "spec": spec})
+        h.ready(3, 1200)
+        yield h
+        assert [*h.failed, *h.manager.failed] == []
+
+
+def test_three_control_planes_are_three_members_of_etcd(harness: Harness, rehearsal: Rehearsal) -> None:
+    assert sorted(rehearsal.etcd) == sorted(PLANES)
+    assert harness.workload().nodes() == sorted(PLANES)
+
+
+def test_one_that_is_deleted_leaves_etcd_before_it_is_gone_and_its_successor_joins(
+    harness: Harness, rehearsal: Rehearsal
+) -> None:
+    former = harness.get(Machine, PLANES[1])
+    members: list[list[str]] = []
+
+    def strike(point: str) -> None:
+        if point == "before Machine.delete":
+            members.append(sorted(rehearsal.etcd))
+
+    harness.cloud.strike = strike
+    harness.delete(Machine, PLANES[1])
+    harness.until(lambda: former.uid not in [m.uid for m in harness.machines()], 600)
+    assert members[0] == [PLANES[0], PLANES[2]]
+    harness.ready(3, 1200)
+    assert len(rehearsal.etcd) == 3
+    assert len(harness.workload().nodes()) == 3
+
+
+def test_one_that_vanished_is_taken_out_of_etcd_and_replaced_unattended(harness: Harness, rehearsal: Rehearsal) -> None:
+    lost = harness.get(Machine, PLANES[2])
+    harness.cloud.console.kill(lost.status.id)
+    harness.workload().silence(PLANES[2])
+    harness.until(lambda: lost.uid not in [m.uid for m in harness.machines()], 1800)
+    harness.ready(3, 1800)
+    assert len(rehearsal.etcd) == 3
+    assert sorted(rehearsal.etcd) == sorted(m.name for m in harness.machines())
+    assert harness.workload().nodes() == sorted(rehearsal.etcd)
