@@ -120,12 +120,12 @@ def test_a_provider_that_is_not_there_is_named_with_the_nearest(h: Harness) -> N
 
 
 def test_kubernetes_without_its_bootstrapper_makes_no_machine_and_says_how_to_install_it(h: Harness) -> None:
-    cluster(h, kubernetes={"version": "v1.34.1"})
+    cluster(h, kubernetes={"version": "v1.34.1", "bootstrapper": "nobodys"})
     pool(h)
     h.settle()
     status, reason, message = h.condition(Cluster, "demo", "Ready")
     assert (status, reason) == ("False", "BootstrapperMissing")
-    assert "-m pip install kubeup-kubeadm" in message
+    assert "-m pip install kubeup-nobodys" in message
     assert count(h, "Machine") == 0
 
 
