@@ -15,6 +15,7 @@ import pytest
 from kubeup_core.controllers import ensure_implicit
 from kubeup_core.controllers.balancer_hosts import default_balancer_provider, pool_name
 from kubeup_core.controllers.network_rules import rules
+from kubeup_core.controllers.ssh_keys import public_key
 from kubeup_core.controllers.troubles import Trouble
 from kubeup_core.errors import NotFound, NotReady, SupplierError
 from kubeup_core.kinds import Cluster, LoadBalancer, Machine, NodePool, Provider
@@ -37,6 +38,8 @@ from kubeup_core.supplier import (
     Suppliers,
 )
 from kubeup_core.testing.harness import Harness
+from kubeup_core.testing.rehearsal import NAME as REHEARSAL
+from kubeup_core.testing.rehearsal import Rehearsal
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -116,7 +119,9 @@ def without_balancers(build: Callable[[Any, Context], Suppliers]) -> Callable[[A
     return lambda config, context: replace(build(config, context), load_balancers=None)
 
 
-def with_addresses(build: Callable[[Any, Context], Suppliers], launches: list[Launch]) -> Callable[[Any, Context], Suppliers]:
+def with_addresses(
+    build: Callable[[Any, Context], Suppliers], launches: list[Launch], access: str = "execute"
+) -> Callable[[Any, Context], Suppliers]:
     """The simulator as a place whose machines ask for their address; what it is asked for is kept."""
 
     class Recorded:
@@ -132,17 +137,17 @@ def with_addresses(build: Callable[[Any, Context], Suppliers], launches: list[La
 
     def built(config: Any, context: Context) -> Suppliers:
         made = build(config, context)
-        capabilities = replace(made.capabilities, addresses=True)
+        capabilities = replace(made.capabilities, addresses=True, access=access)
         return replace(made, capabilities=capabilities, machines=Recorded(made.machines))  # type: ignore[arg-type]
 
     return built
 
 
-def plugins(hosts: int = 1, own: bool = False, launches: list[Launch] | None = None) -> Plugins:
+def plugins(hosts: int = 1, own: bool = False, launches: list[Launch] | None = None, access: str = "execute") -> Plugins:
     """own: the simulator keeps its load balancers. launches: it takes wishes for addresses, and these are its launches."""
     found = dict(discover().providers)
     if launches is not None:
-        found["sim"] = replace(found["sim"], build=with_addresses(found["sim"].build, launches))
+        found["sim"] = replace(found["sim"], build=with_addresses(found["sim"].build, launches, access))
     if not own:
         found["sim"] = replace(found["sim"], build=without_balancers(found["sim"].build))
     found["boxes"] = ProviderType(
@@ -177,9 +182,13 @@ def make(tmp_path: Path) -> Iterator[Make]:
     made: list[Harness] = []
 
     def new(
-        hosts: int = 1, own: bool = False, cloud: Mapping[str, Any] | None = None, launches: list[Launch] | None = None
+        hosts: int = 1,
+        own: bool = False,
+        cloud: Mapping[str, Any] | None = None,
+        launches: list[Launch] | None = None,
+        access: str = "execute",
     ) -> Harness:
-        h = Harness(tmp_path, cloud={"boot_seconds": (1, 1), **(cloud or {})}, plugins=plugins(hosts, own, launches))
+        h = Harness(tmp_path, cloud={"boot_seconds": (1, 1), **(cloud or {})}, plugins=plugins(hosts, own, launches, access))
         made.append(h)
         h.disks = Disks()  # type: ignore[attr-defined]
         h.cloud.guest.on("^box ", h.disks)  # type: ignore[attr-defined]
@@ -369,7 +378,10 @@ def test_where_machines_may_ask_for_an_address_the_successor_asks_for_its_predec
     assert h.condition(LoadBalancer, "front", "AddressFixed")[:2] == ("True", "HandedOn")
     first, address = hosts(h)[0], h.get(LoadBalancer, "front").status.address
     h.cloud.console.lose(first.name)
+    h.until(lambda: hosts(h)[0].deleting)
+    began = h.clock.awake()
     h.until(lambda: [m.uid for m in hosts(h)] not in ([], [first.uid]))
+    assert h.clock.awake() - began < 10  # it does not wait for the balancer that ran on it
     assert [m.uid for m in hosts(h) if m.uid == first.uid] == []  # an address is free when nobody has it any more
     h.until(lambda: ready(h))
     asked = [member.address for launch in launches if launch.role == "loadBalancer" for member in launch.members]
@@ -391,6 +403,19 @@ def test_a_changed_template_waits_for_the_address_too(make: Make) -> None:
     assert launches[-1].members[0].address == address
 
 
+def test_a_host_that_is_reached_by_ssh_accepts_the_clusters_key_in_a_plain_cluster_too(make: Make) -> None:
+    launches: list[Launch] = []
+    h = make(launches=launches, access="ssh")
+    balancer(h)
+    h.until(lambda: ready(h))
+    (launch,) = [launch for launch in launches if launch.role == "loadBalancer"][:1]
+    public = public_key(h.manager.env, h.get(Cluster, "demo"))
+    assert public
+    assert public.encode() in launch.user_data
+    assert b"PRIVATE" not in launch.user_data
+    assert {launch.user_data for launch in launches if launch.role == "plain"} == {b""}
+
+
 def test_an_address_of_choice_is_asked_for_where_machines_can_have_one(make: Make) -> None:
     launches: list[Launch] = []
     h = make(launches=launches)
@@ -409,12 +434,28 @@ def test_an_address_of_choice_is_refused_where_machines_cannot_have_one(make: Ma
     assert hosts(h) == []
 
 
-def test_in_a_kubernetes_cluster_its_machine_is_no_node(make: Make) -> None:
-    h = make()
-    h.apply({"kind": "Cluster", "metadata": {"name": "k"}, "spec": {"provider": "sim", "kubernetes": {"version": "v1.30.0"}}})
-    balancer(h, cluster="k")
-    h.until(lambda: bool(hosts(h)) and hosts(h)[0].status.is_true("Ready"), 300)
-    assert h.condition(Machine, hosts(h)[0].name, "Bootstrapped") == ("", "", "")
+def test_the_api_of_a_kubernetes_cluster_stands_behind_a_machine_that_is_no_node(tmp_path: Path) -> None:
+    rehearsal = Rehearsal()
+    with Harness(tmp_path, cloud={"boot_seconds": (1, 1)}, plugins=rehearsal.plugins(plugins())) as h:
+        h.cloud.guest.on("^box ", Disks())
+        rehearsal.follow(h)
+        h.provider()
+        ensure_implicit(h.client, h.plugins)
+        kubernetes = {"version": "v1.34.1", "bootstrapper": REHEARSAL}
+        spec = {"provider": "sim", "kubernetes": kubernetes, "controlPlane": {"replicas": 3}}
+        h.apply({"kind": "Cluster", "metadata": {"name": "demo"}, "spec": spec})
+        h.until(lambda: h.find(LoadBalancer, "demo-api") is not None and h.condition(Cluster, "demo", "Ready")[0] == "True")
+        (host,) = hosts(h)
+        endpoint = h.get(Cluster, "demo").status.endpoint
+        assert endpoint is not None
+        assert endpoint.host == h.get(LoadBalancer, "demo-api").status.address
+        assert endpoint.host in [a.address for a in host.status.addresses]
+        assert h.condition(Machine, host.name, "Bootstrapped") == ("", "", "")
+        assert host.name not in rehearsal.joined
+        assert len(rehearsal.joined) == 3
+        h.delete(Cluster, "demo")
+        h.until(lambda: h.find(Cluster, "demo") is None)
+        assert h.rented() == []
 
 
 def test_while_its_machine_is_away_members_wait_for_the_drain_time_only(make: Make) -> None:

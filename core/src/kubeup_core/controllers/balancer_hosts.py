@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from pydantic import ValidationError
 
-from ..errors import Denied, NotReady
+from ..errors import Denied, NotReady, SupplierError
 from ..kinds import Cluster, Launch, LoadBalancer, Machine, NodePool, Provider
 from ..kinds.nodepool import ADDRESS, MAX_NAME, NodePoolSpec
 from ..kinds.provider import AUTO_LABEL
@@ -27,7 +27,8 @@ from .access import Reach
 from .marks import ref_of
 from .network import record_of
 from .single import STEP
-from .troubles import LATER, Trouble, not_usable, usable
+from .ssh_keys import ensure_ssh_keys
+from .troubles import LATER, Trouble, not_usable, trouble, usable
 
 HOST = MachineTemplate(cpu=1, memory="512Mi", disk="8Gi")
 """What a host is where nobody says: forwarding connections takes little."""
@@ -140,6 +141,11 @@ class BalancerHosts:
             return (), None
         if not place.held:
             return (), Trouble(reason="Starting", message=f"Provider {place.name} is being prepared; wait a moment", after=STEP)
+        if home.capabilities.access == "ssh":
+            try:
+                ensure_ssh_keys(self.env, cluster)  # hosts accept the cluster's key, in a plain cluster too
+            except SupplierError as error:
+                return (), trouble(error, home.name)
         wanted, name = self._spec(balancer, cluster, place), pool_name(balancer)
         pool = self.env.cache.get(NodePool, name, balancer.namespace)
         address = self._address_to_keep(balancer, place, home, pool)

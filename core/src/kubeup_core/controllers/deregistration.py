@@ -16,6 +16,7 @@ from ..objects import parse_timestamp
 from ..runtime.controller import Env
 from ..statuses import Conflict
 from ..supplier import LoadBalancerState
+from .members import matches
 from .single import STEP
 from .troubles import sooner
 
@@ -98,8 +99,10 @@ class Deregistration:
 
 
 def _living(env: Env, machine: Machine) -> list[LoadBalancer]:
+    """Those that may send it connections. One that only runs on it does not, and its next machine waits for the end of this one."""
     found = env.cache.by(LoadBalancer, "cluster", f"{machine.namespace}/{machine.spec.cluster}")
-    return [balancer for balancer in found if not balancer.deleting]
+    host = machine.spec.role == "loadBalancer"
+    return [balancer for balancer in found if not balancer.deleting and (not host or matches(balancer, machine))]
 
 
 def _time_left(env: Env, balancer: LoadBalancer, machine: Machine) -> float:
