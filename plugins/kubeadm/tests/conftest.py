@@ -1,7 +1,6 @@
 """What the tests of this plugin share: plans to render, and a skip when it is not installed."""
 
 import importlib.util
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -64,21 +63,3 @@ def secrets() -> object:
 
     pki = {name: f"-----BEGIN PRIVATE KEY-----\n{name}\n" for name in ("ca.key", "etcd/ca.key", "front-proxy-ca.key", "sa.key")}
     return Secrets(pki={**pki, "ca.crt": CA}, token="abcdef.0123456789abcdef")
-
-
-@pytest.fixture(scope="session")
-def node_image(docker_engine) -> str:
-    """The docker provider's image of machines, made once per recipe and kept in the cache of artifacts: its name on the engine."""
-    pytest.importorskip("kubeup_docker")
-    from kubeup_artifacts.build import artifact
-    from kubeup_artifacts.system import find
-    from kubeup_docker import __main__ as command
-    from kubeup_docker import node_image as recipe
-
-    name = recipe.name()
-    if not docker_engine.call("GET", f"/images/{name}/json", fine=(200, 404)).get("Id"):
-        if find("mmdebstrap") is None:
-            pytest.skip("mmdebstrap is not installed (apt-get install mmdebstrap)")
-        root = artifact("node", {"tag": recipe.tag()}, lambda path: recipe.make(path, print))
-        command.put_image(docker_engine.host, name, lambda path, tell: shutil.copyfile(root, path), print)
-    return name

@@ -127,15 +127,3 @@ def hops(have: str, want: str) -> tuple[str, ...]:
         return ()
     between = tuple(f"v1.{minor}.{RELEASES[minor].latest}" for minor in range(start[1] + 1, end[1]))
     return (*between, want)
-
-
-def skew_problem(control_plane: str, kubelet: str) -> str:
-    """Why a kubelet of this version must not talk to an API server of that version; "" when it may."""
-    api, node = parse(control_plane), parse(kubelet)
-    if node[:2] > api[:2]:
-        return f"the kubelet ({kubelet}) is newer than the control plane ({control_plane}); upgrade the control planes first"
-    lag = api[1] - node[1]
-    allowed = release(control_plane).kubelet_lag
-    if lag > allowed:
-        return f"the kubelet ({kubelet}) is {lag} minor versions older than the control plane ({control_plane}); {allowed} are allowed"
-    return ""
