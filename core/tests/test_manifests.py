@@ -217,3 +217,24 @@ def test_a_manifest_that_cannot_be_meant_is_refused_at_once(harness: Make, manif
     with pytest.raises(Invalid) as caught:
         h.apply({"kind": "Cluster", "metadata": {"name": "demo"}, "spec": {"provider": "sim", "manifests": [manifest]}})
     assert why in caught.value.message
+
+
+def test_a_cluster_is_not_ready_before_its_addons_are_and_says_which_one_it_waits_for(tmp_path: Path) -> None:
+    rehearsal, file = WithAddon(), tmp_path / "two.yaml"
+    with Harness(tmp_path / "state", plugins=rehearsal.plugins(), cloud={"boot_seconds": (1, 1)}) as h:
+        rehearsal.follow(h)
+        rehearsal.silent(h)
+        h.provider()
+        kubernetes = {"version": "v1.34.1", "bootstrapper": "rehearsal"}
+        spec = {"provider": "sim", "kubernetes": kubernetes, "manifests": [{"path": str(file)}]}
+        h.apply({"kind": "Cluster", "metadata": {"name": "demo"}, "spec": spec})
+        h.ready(1, 600)
+        h.until(lambda: h.condition(Cluster, "demo", "AddonsReady")[0] == "False", 60)
+        assert h.condition(Cluster, "demo", "AddonsReady")[1] == "ManifestUnreadable"
+        assert str(file) in h.condition(Cluster, "demo", "Ready")[2]
+        file.write_text(TWO)
+        h.until(lambda: h.get(Cluster, "demo").status.is_true("Ready"), 120)
+        assert h.condition(Cluster, "demo", "AddonsReady")[0] == "True"
+        assert applied(h) == ["one", "two"]
+        assert h.failed == []
+        assert h.manager.failed == []

@@ -33,6 +33,9 @@ ROUND, BLOCKED = 2.0, 5.0
 SILENT = 300.0
 """Awake seconds, at most, for which an API that does not answer holds a machine back."""
 
+BRIEF = 10.0
+"""Awake seconds without an answer that are not worth a word: this process may have just started."""
+
 SHOWN = 3
 """Pods that a message names."""
 
@@ -114,7 +117,7 @@ class Drains:
     def _round(self, machine: Machine, cluster: Cluster, key: Key) -> Progress:
         node = machine.status.node_ref["name"] if machine.status.node_ref else machine.name
         workload, api = self.nodes.workload(cluster), self.nodes.api(cluster)
-        if workload is None or api.ok is False:
+        if workload is None or api.ok is not True:
             return self._unanswered(machine, api.message)
         try:
             found: Round = self._ask(cluster, machine, key, "drain", partial(drain_round, workload, node))
@@ -151,8 +154,11 @@ class Drains:
         if now - since >= limit:
             message = f"its Node was not drained: the cluster has not answered for {limit:.0f} s: {why}"
             return self._over(machine, "Skipped", message, warn=True)
+        after = min(BLOCKED, max(0.1, limit - (now - since)))
+        if now - since < BRIEF:
+            return Progress(over=False, reason="Draining", message="looks what runs on its Node", after=min(after, ROUND))
         message = f"its Node cannot be drained: {why}; without an answer it goes undrained after {limit:.0f} s"
-        return Progress(over=False, reason="ApiSilent", message=message, after=min(BLOCKED, max(0.1, limit - (now - since))))
+        return Progress(over=False, reason="ApiSilent", message=message, after=after)
 
     # -- below -----------------------------------------------------------------------------------------------------------
 

@@ -337,7 +337,8 @@ def _patched(workload: Workload, todo: dict[str, Wanted], uids: dict[str, str]) 
 
 
 def _of_member(event: Event[Any]) -> Iterator[Key]:
-    yield Key(event.object.namespace, event.object.spec.cluster)
+    if isinstance(event.object, NodePool) or event.object.spec.role in MEMBERS:
+        yield Key(event.object.namespace, event.object.spec.cluster)
 
 
 def _of_secret(event: Event[Any]) -> Iterator[Key]:
