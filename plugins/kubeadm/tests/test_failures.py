@@ -206,6 +206,23 @@ def test_a_repository_has_to_be_signed_with_the_key_that_is_expected(box, plan, 
     assert "does not have the hash in spec.kubernetes.config.packages.keySha256" in told(result)
 
 
+def test_a_repository_that_somebody_else_signed_is_refused(box, plan, node, kubernetes_repository, tmp_path):
+    home = tmp_path / "gpg"
+    home.mkdir(mode=0o700)
+    gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--passphrase", ""]
+    subprocess.run([*gpg, "--quick-gen-key", "other@example", "rsa2048", "sign", "1d"], check=True, capture_output=True)
+    key = subprocess.run([*gpg, "--armor", "--export", "other@example"], check=True, capture_output=True).stdout
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "gpg-agent"], check=True)
+    box.put("/root/other.asc", key)
+    url = kubernetes_repository.url(box.gateway) + "/core:/stable:/v{minor}/{format}/"
+    config = {"packages": {"keyUrl": "file:///root/other.asc"}}
+    result = box.run(
+        step(Task.PREPARE, "kubernetes", plan("v1.20.2", source="packages", repository=url, config=config), node())
+    )
+    assert "or is not signed with the expected key" in told(result)
+    assert box.sh("command -v kubeadm")[0] != 0
+
+
 def test_another_version_than_the_one_that_was_asked_for_is_told(box, plan, node, kubernetes_binaries):
     folder = kubernetes_binaries("v1.20.2")
     for binary in ("kubeadm", "kubelet", "kubectl"):
