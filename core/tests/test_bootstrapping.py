@@ -316,3 +316,26 @@ def test_a_failure_of_an_earlier_process_counts(harness):
     harness.advance(60)
     assert harness.cloud.guest.jobs.runs[(CP, "init")] == 3
     assert told(harness, CP, "Bootstrapped")[1] == "StepFailed"
+
+
+def test_only_so_many_machines_are_sent_large_files_at_once_and_all_get_them(harness, rehearsal, tmp_path, monkeypatch):
+    monkeypatch.setattr("kubeup_core.controllers.guest.SENDERS", 1)
+    bundle = tmp_path / "bundle"
+    bundle.write_bytes(bytes(3500))
+    file = File(path="/opt/bundle", source=str(bundle), sha256=hashlib.sha256(bytes(3500)).hexdigest())
+    rehearsal.more[Task.PREPARE] = (Step(name="images", title="loads images", script=":", files=(file,)),)
+    harness.cloud.faults.add("lostReply", operation="execute", times=4)
+    cluster(harness, 3)
+    ready(harness, CP, "workers-0", "workers-1", "workers-2")
+
+
+def test_a_large_file_that_is_not_what_the_spec_says_is_a_condition(harness, rehearsal, tmp_path):
+    bundle = tmp_path / "bundle"
+    bundle.write_bytes(bytes(3500))
+    file = File(path="/opt/bundle", source=str(bundle), sha256="0" * 64)
+    rehearsal.more[Task.PREPARE] = (Step(name="images", title="loads images", script=":", files=(file,)),)
+    cluster(harness, 0)
+    harness.advance(60)
+    status, reason, message = told(harness, CP, "Bootstrapped")
+    assert (status, reason) == ("False", "InvalidSpec")
+    assert f"{bundle} does not have the sha256 {'0' * 64}; get the file anew" in message

@@ -66,6 +66,7 @@ class Reach:
         *,
         key: Key | None = None,
         verb: str = "execute",
+        whole: bool = True,
     ) -> Finished:
         """Run a POSIX shell script as root on a machine. Never waits: raises InProgress until the result is there, once.
 
@@ -75,13 +76,13 @@ class Reach:
         timeout  seconds, 30 at most at places that run scripts themselves
         key      what is woken, the Machine's own key when absent
         verb     who asks, where several parts of the core ask at the same time about one machine
+        whole    False: the script alone tells calls apart, so that megabytes of stdin need not be looked at each time
         Raises SupplierError: see `not_reached` for what to tell people.
         """
         place = self._place(machine)
         wake = (self.controller, key or Key(machine.namespace, machine.name))
-        call = _Call(
-            machine, place, verb, wake, hashlib.sha256(b"\0".join((script.encode(), stdin))).hexdigest(), timeout + GRACE
-        )
+        about = b"\0".join((script.encode(), stdin)) if whole else script.encode()
+        call = _Call(machine, place, verb, wake, hashlib.sha256(about).hexdigest(), timeout + GRACE)
         kind = machine.status.access.kind if machine.status.access is not None else ""
         if kind == "execute":
             ref, machines = self._ref(machine), place.suppliers.machines

@@ -29,6 +29,9 @@ RARELY = 600.0
 CHUNK = 8 * 2**20
 """Bytes of a large file that go in one call."""
 
+SENDERS = 8
+"""Machines that are sent large files at the same time."""
+
 MIXED_UP = 2
 """Times that a large file may arrive broken before it is the file that is wrong."""
 
@@ -73,6 +76,7 @@ class _Memory:
     began    of this process's interest; heard: whether the machine has answered a call about this job
     ours     this attempt was started while we looked, so its failure is news
     again    when to call next; broken: how often large files arrived broken; silent: calls in a row that failed
+    piece    of a large file, on its way: (which, its bytes)
     """
 
     began: float
@@ -90,6 +94,7 @@ class _Memory:
     ours: bool = False
     again: float = 0.0
     broken: int = 0
+    piece: tuple[tuple[str, int], bytes] | None = field(default=None, repr=False)
     silent: int = 0
     waiting: bool = False
     failed: StepResult | None = None
@@ -108,10 +113,25 @@ class Guests:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.jobs: dict[tuple[str, str], _Memory] = {}
+        self._sending: dict[str, float] = {}
+
+    def may_send(self, uid: str, now: float) -> bool:
+        """Whether a machine may be sent large files now: each that is takes CHUNK bytes of memory and a share of the network.
+        One that has not asked for long has stopped, and its place is free."""
+        with self.lock:
+            self._sending = {u: at for u, at in self._sending.items() if now - at < 4 * _CALL}
+            if uid in self._sending or len(self._sending) < SENDERS:
+                self._sending[uid] = now
+            return uid in self._sending
+
+    def has_sent(self, uid: str) -> None:
+        with self.lock:
+            self._sending.pop(uid, None)
 
     def forget(self, uid: str) -> None:
         """A machine is gone, or has nothing to do any more."""
         with self.lock:
+            self._sending.pop(uid, None)
             for name in [name for name in self.jobs if name[0] == uid]:
                 del self.jobs[name]
 
@@ -162,7 +182,8 @@ class Guest:
             memory.silent += 1
             wait = error.retry_after if isinstance(error, NotReady) else None
             memory.again = self.env.clock.awake() + max(wait or 0.0, min(float(memory.silent), 10.0))
-            memory.next = ("poll",)
+            memory.next, memory.piece = ("poll",), None
+            self.book.has_sent(machine.uid)
         return self._progress(memory)
 
     def known(self, machine: Machine, task: str, salt: str = "") -> Progress | None:
@@ -180,16 +201,28 @@ class Guest:
                 self._sent(self._run(machine, task, unpack_script(job.name), job.archive, key))
                 memory.next = ("poll",)
             elif memory.next[0] == "put":
-                blob, offset = memory.next[1], memory.next[2]
-                said = self._run(machine, task, put_script(job.name, blob, offset), _chunk(blob, offset), key)
-                self._arrived(memory, blob, said)
+                if not self.book.may_send(machine.uid, self.env.clock.awake()):
+                    memory.again = self.env.clock.awake() + 1.0
+                    return
+                self._put(machine, task, memory, job, memory.next[1], memory.next[2], key)
             else:
                 said = self._run(machine, task, poll_script(job.name, memory.attempt, memory.offset), b"", key)
                 self._sent(said)
                 self._polled(memory, job, read(said.output), patient)
 
-    def _run(self, machine: Machine, task: str, script: str, stdin: bytes, key: Key) -> Finished:
-        return self.reach.run(machine, script, stdin, _CALL, key=key, verb=task)
+    def _put(self, machine: Machine, task: str, memory: _Memory, job: Job, blob: Blob, offset: int, key: Key) -> None:
+        """The next piece of a large file. It is read once, and kept until its answer is there."""
+        name = (blob.sha256, offset)
+        if memory.piece is None or memory.piece[0] != name:
+            memory.piece = (name, _chunk(blob, offset))
+        said = self._run(machine, task, put_script(job.name, blob, offset), memory.piece[1], key, whole=False)
+        memory.piece = None
+        self._arrived(memory, blob, said)
+        if memory.next[0] != "put":
+            self.book.has_sent(machine.uid)
+
+    def _run(self, machine: Machine, task: str, script: str, stdin: bytes, key: Key, *, whole: bool = True) -> Finished:
+        return self.reach.run(machine, script, stdin, _CALL, key=key, verb=task, whole=whole)
 
     @staticmethod
     def _sent(said: Finished) -> None:
