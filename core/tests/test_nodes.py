@@ -151,6 +151,24 @@ def test_a_node_that_a_predecessor_of_the_same_name_left_is_not_taken_for_its_ow
     assert [n.name for n in nodes.all(demo(h))] == ["a"]
 
 
+def test_a_successor_that_registers_over_the_old_node_is_the_one_that_it_stands_for_now(members: Make) -> None:
+    h = members("a")
+    nodes, old = book(h), machine(h, "a")
+    h.workload().fault = "unreachable"
+    h.delete(Machine, "a")
+    h.until(lambda: h.find(Machine, "a") is None, 600)
+    h.clock.advance(5)
+    h.apply({"kind": "Machine", "metadata": {"name": "a"}, "spec": {"cluster": "demo", "role": "worker", "pool": "workers"}})
+    h.clock.advance(5)
+    h.workload().fault = ""
+    h.workload().silence("a")
+    h.workload().join("a")
+    h.until(lambda: nodes.of(machine(h, "a")), 60)
+    h.advance(10)
+    assert machine(h, "a").uid != old.uid
+    assert h.workload().node("a")["metadata"]["annotations"]["kubeup.dev/machine"] == machine(h, "a").uid
+
+
 def test_clocks_that_differ_do_not_confuse_old_nodes_with_new_ones(members: Make) -> None:
     h = members("a", before=lambda h: setattr(h.workload(), "ahead", -600))
     nodes = book(h)

@@ -231,11 +231,15 @@ class Nodes:
 
 
 def stands_for(view: NodeView, machine: Machine, ahead: float) -> bool:
-    """Whether it is this machine's Node, and not one that a machine of the same name has left behind. ahead: see Known."""
-    if view.machine:
-        return view.machine == machine.uid
+    """Whether it is this machine's Node, and not one that a machine of the same name has left behind. ahead: see Known.
+
+    A predecessor was gone before this machine was made: a Node that was registered, or became Ready, after that is this one's.
+    """
     made = machine.metadata.creation_timestamp
-    return made is None or view.created - ahead + CLOCKS >= parse_timestamp(made)
+    if view.machine == machine.uid or made is None:
+        return True
+    alive = max(view.created, view.since if view.ready else 0.0)
+    return alive - ahead + CLOCKS >= parse_timestamp(made)
 
 
 def pool_of(uid: str) -> str:
