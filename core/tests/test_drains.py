@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -245,3 +246,9 @@ def test_a_plain_machine_is_deleted_as_ever(harness: Make) -> None:
     h.settle(30)
     assert h.machines() == []
     assert h.workload().requests == []
+
+
+def test_the_page_on_draining_names_every_reason() -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/drain.md").read_text()
+    for word in ("Draining", "DrainBlocked", "DrainForced", "Skipped", "onTimeout", "kubeup.dev/labels", "kubeup.dev/taints"):
+        assert f"`{word}" in page or f" {word}" in page
