@@ -69,12 +69,14 @@ class ResolvedMachine(Model):
 
 
 class Bootstrap(Model):
-    step: str = ""
-    done: int = 0
-    total: int = 0
-    exit_code: int | None = None
-    log_tail: str = ""
-    at: str | None = None
+    """What the steps that make it a member of its cluster came to. Written when they end or fail, and now and then between."""
+
+    step: str = Field(default="", description="The one that runs, failed, or was the last")
+    done: int = Field(default=0, description="Steps of the task that are over")
+    total: int = Field(default=0, description="Steps of the task")
+    exit_code: int | None = Field(default=None, description="Of a step that failed")
+    log_tail: str = Field(default="", description="The end of what a failed step printed")
+    at: str | None = Field(default=None, description="When this was written")
 
 
 class MachineStatus(Status):
