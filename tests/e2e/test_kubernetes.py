@@ -1,0 +1,335 @@
+"""Real Kubernetes on a real engine, through the command as a person types it: up, broken, healed, scaled, changed, and down to nothing.
+
+The cluster is Kubernetes built from Debian's source package, given as an offline bundle: machines on a network without the internet
+do the same. There is no CoreDNS in Debian, so the clusters of these tests have no cluster DNS. With KUBEUP_TEST_OFFICIAL=vX.Y.Z they
+take the community's packages and images instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.docker, pytest.mark.kubectl, pytest.mark.slow]
+
+OFFICIAL = os.environ.get("KUBEUP_TEST_OFFICIAL", "")
+BUILT, NEWER = "v1.20.2", "v1.20.3"
+
+
+@pytest.fixture(scope="session")
+def bundle(
+    kubernetes_bundle_inputs: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], dict[str, Any]]:
+    """version -> `spec.kubernetes` of a cluster made from an offline bundle of that version."""
+    folder = tmp_path_factory.mktemp("bundles")
+
+    def made(version: str) -> dict[str, Any]:
+        if OFFICIAL:
+            return {"version": OFFICIAL}
+        from kubeup_kubeadm.bundle import create
+
+        file = folder / f"{version}.tar"
+        digest = create(kubernetes_bundle_inputs(version), version, "amd64", file) if not file.exists() else _sha256(file)
+        config = {
+            "imageRepository": "kubeup.local", "images": {"etcd": "3.4.23-0"}, "dns": False, "minimumDisk": "512Mi",
+            "extraArgs": {"controllerManager": {"node-monitor-grace-period": "16s"}},
+        }  # fmt: skip
+        return {"version": version, "bundle": {"path": str(file), "sha256": digest}, "config": config}
+
+    return made
+
+
+@pytest.fixture
+def machines(kubeup: Any, docker_node: Any) -> Any:
+    """The engine on which containers are machines with systemd; kubeup uses it."""
+    kubeup.env.update(docker_node.env)
+    return docker_node
+
+
+def cluster(kubernetes: dict[str, Any], control_planes: int, workers: int, image: str, **spec: Any) -> str:
+    documents: list[dict[str, Any]] = [
+        {"kind": "Provider", "metadata": {"name": "engine"}, "spec": {"type": "docker", "images": {"debian-12": image}}},
+        {
+            "kind": "Cluster",
+            "metadata": {"name": "demo"},
+            "spec": {
+                "provider": "engine",
+                "kubernetes": kubernetes,
+                "controlPlane": {"replicas": control_planes, "machine": {"cpu": 2, "memory": "2Gi"}},
+                **spec,
+            },
+        },
+    ]
+    if workers:
+        pool = {"cluster": "demo", "replicas": workers, "machine": {"cpu": 1, "memory": "1Gi"}}
+        documents.append({"kind": "NodePool", "metadata": {"name": "workers"}, "spec": pool})
+    return yaml.safe_dump_all({"apiVersion": "kubeup.dev/v1alpha1", **d} for d in documents)
+
+
+class Workload:
+    """kubectl against the new cluster, with the kubeconfig that kubeup gives."""
+
+    def __init__(self, kubeup: Any) -> None:
+        self._kubeup = kubeup
+        line = kubeup("kubeconfig", "demo").strip()
+        self.file = line.partition("KUBECONFIG=")[2]
+
+    def kubectl(self, *args: str, stdin: str = "", code: int = 0) -> str:
+        return str(self._kubeup.kubectl("--kubeconfig", self.file, "--request-timeout=20s", *args, stdin=stdin, code=code))
+
+    def get(self, what: str, *args: str) -> Any:
+        return json.loads(self.kubectl("get", what, *args, "-o", "json"))
+
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        return {n["metadata"]["name"]: n for n in self.get("nodes")["items"]}
+
+    def ready(self) -> set[str]:
+        return {name for name, node in self.nodes().items() if _true(node, "Ready")}
+
+    def answers(self) -> bool:
+        command = ["kubectl", "--kubeconfig", self.file, "--request-timeout=5s", "get", "--raw", "/readyz"]
+        path = {**self._kubeup.env, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        return subprocess.run(command, env=path, capture_output=True, timeout=20).returncode == 0
+
+    @contextmanager
+    def watched(self) -> Iterator[list[float]]:
+        """Asks the API all the time meanwhile; yields the lengths of its silences in seconds, complete at the end."""
+        silences: list[float] = []
+        over = threading.Event()
+
+        def ask() -> None:
+            since = time.monotonic()
+            while not over.is_set():
+                if self.answers():
+                    silences.append(time.monotonic() - since)
+                    since = time.monotonic()
+                over.wait(0.5)
+            silences.append(time.monotonic() - since)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield silences
+        finally:
+            over.set()
+            thread.join()
+
+
+WEB = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      affinity:
+        podAntiAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+          - {labelSelector: {matchLabels: {app: web}}, topologyKey: kubernetes.io/hostname}
+      containers:
+      - name: web
+        image: kubeup.local/busybox:1.35
+        command: [sh, -c, "mkdir -p /www; echo $POD > /www/index.html; exec httpd -f -p 8080 -h /www"]
+        env: [{name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
+        readinessProbe: {httpGet: {port: 8080, path: /}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+"""
+
+
+def test_three_control_planes_and_two_workers_come_up_heal_scale_and_go(
+    kubeup: Any, until: Callable[..., None], machines: Any, bundle: Callable[[str], dict[str, Any]]
+) -> None:
+    file = kubeup.write(cluster(bundle(BUILT), 3, 2, machines.image))
+    out = kubeup("up", "-f", file, "--timeout", "15m", seconds=960)
+    assert "export KUBECONFIG=" in out
+    workload = Workload(kubeup)
+    control_planes = {m["metadata"]["name"] for m in kubeup.machines() if m["spec"]["role"] == "controlPlane"}
+    assert len(control_planes) == 3
+    assert workload.ready() == {m["metadata"]["name"] for m in kubeup.machines() if m["spec"]["role"] != "loadBalancer"}
+    assert len({n["status"]["nodeInfo"]["machineID"] for n in workload.nodes().values()}) == 5
+
+    # Pods on two nodes reach each other through a Service.
+    workload.kubectl("apply", "-f", "-", stdin=WEB)
+    workload.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
+    pods = workload.get("pods", "-l", "app=web")["items"]
+    assert len({p["spec"]["nodeName"] for p in pods}) == 2
+    address = workload.get("service", "web")["spec"]["clusterIP"]
+    ask = f"for i in 1 2 3 4 5 6 7 8; do printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {address} 80 | tail -n 1; done"
+    for pod in pods:
+        answered = set(workload.kubectl("exec", pod["metadata"]["name"], "--", "sh", "-c", ask).split())
+        assert answered == {p["metadata"]["name"] for p in pods}
+
+    # A label and a taint of the pool appear on its Nodes; what somebody else set there stays.
+    workload.kubectl("label", "node", "workers-0", "theirs=yes")
+    patch = {"spec": {"labels": {"tier": "web"}, "taints": [{"key": "only", "value": "web", "effect": "PreferNoSchedule"}]}}
+    kubeup.kubectl("patch", "nodepool", "workers", "--type=merge", "-p", json.dumps(patch))
+    until(lambda: _labelled(workload, "workers-0") and _labelled(workload, "workers-1"), "labels and taints on the Nodes", 120)
+    assert workload.nodes()["workers-0"]["metadata"]["labels"]["theirs"] == "yes"
+
+    # A worker's container is deleted by hand.
+    victim = _machine(kubeup, "workers-1")
+    machines.remove(victim["status"]["id"])
+    until(lambda: _replaced(kubeup, "workers", victim, 2), "another worker", 300)
+    until(lambda: len([n for n in workload.ready() if n.startswith("workers-")]) == 2, "two workers Ready", 120)
+
+    # A control plane's container is killed: it is replaced, etcd has three members, and the API answered all the while.
+    with workload.watched() as silences:
+        victim = _machine(kubeup, min(control_planes))
+        machines.remove(victim["status"]["id"])
+        until(lambda: _replaced(kubeup, victim["spec"]["pool"], victim, 3), "another control plane", 480)
+        until(lambda: len(_etcd(workload)) == 3, "three members of etcd", 120)
+    assert max(silences) < 20, f"the API was silent for {max(silences):.0f} s"
+    assert len(_etcd(workload)) == 3
+
+    # Up to four workers, then down to one: what goes is drained first.
+    kubeup.kubectl("scale", "nodepool", "workers", "--replicas=4")
+    until(lambda: len(kubeup.machines(ready=True)) >= 7 and len(_workers(workload)) == 4, "four workers", 300)
+    kubeup.kubectl("scale", "nodepool", "workers", "--replicas=1")
+    until(lambda: len(_workers(workload)) == 1, "one worker", 300)
+    drained = [e for e in kubeup.get("events")["items"] if e["reason"] == "Drained"]
+    assert len({e["involvedObject"]["name"] for e in drained}) == 3
+
+    kubeup("down", "--yes", seconds=300)
+    assert machines.ps(cluster_name="demo") == []
+    assert machines.networks(cluster_name="demo") == []
+    assert machines.volumes(cluster_name="demo") == []
+
+
+def test_one_node_runs_pods_is_upgraded_in_place_and_its_etcd_comes_back_from_a_snapshot(
+    kubeup: Any, until: Callable[..., None], machines: Any, bundle: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    etcd = {"snapshots": {"to": f"file://{tmp_path}/snapshots", "every": "1h", "keep": 3}}
+    file = kubeup.write(cluster(bundle(BUILT), 1, 0, machines.image, etcd=etcd))
+    kubeup("up", "-f", file, "--timeout", "10m", seconds=660)
+    workload = Workload(kubeup)
+    (node,) = workload.nodes().values()
+    assert _true(node, "Ready")
+    assert node["status"]["nodeInfo"]["kubeletVersion"] == BUILT
+    assert not node["spec"].get("taints"), "without a pool the control plane runs pods"
+    web = WEB.replace("replicas: 2", "replicas: 1")
+    workload.kubectl("apply", "-f", "-", stdin=web)
+    workload.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
+
+    kubeup("etcd", "snapshot", "demo", seconds=180)
+    assert len(list((tmp_path / "snapshots").glob("*.etcd-snapshot"))) >= 1
+    workload.kubectl("create", "configmap", "after-the-snapshot")
+    kubeup("etcd", "restore", "demo", "--yes", seconds=400)
+    until(workload.answers, "the API after the restore", 120)
+    names = [c["metadata"]["name"] for c in workload.get("configmaps")["items"]]
+    assert "after-the-snapshot" not in names
+    assert workload.get("deployment", "web")
+
+    file = kubeup.write(cluster(bundle(NEWER), 1, 0, machines.image, etcd=etcd))
+    kubeup("up", "-f", file, "--timeout", "10m", seconds=660)
+    (node,) = workload.nodes().values()
+    assert node["status"]["nodeInfo"]["kubeletVersion"] == NEWER
+    assert NEWER in workload.kubectl("version")
+    assert kubeup.get("cluster", "demo")["status"]["version"] == NEWER
+
+    kubeup("down", "--yes", seconds=300)
+    assert machines.ps(cluster_name="demo") == []
+
+
+@pytest.mark.skipif(bool(OFFICIAL), reason="not offered: the community's own repository is in use")
+def test_packages_come_from_a_signed_repository_and_images_from_a_registry(
+    kubeup: Any, machines: Any, kubernetes_repository: Any, kubernetes_registry: Any
+) -> None:
+    here = _address()
+    kubernetes = {
+        "version": BUILT,
+        "source": "packages",
+        "repository": kubernetes_repository.url(here) + "/core:/stable:/v{minor}/{format}/",
+        "config": {
+            "imageRepository": "kubeup.local", "images": {"etcd": "3.4.23-0"}, "dns": False, "minimumDisk": "512Mi",
+            "registryMirrors": {"kubeup.local": [kubernetes_registry.url(here)]},
+        },
+    }  # fmt: skip
+    kubeup("up", "-f", kubeup.write(cluster(kubernetes, 1, 0, machines.image)), "--timeout", "10m", seconds=660)
+    workload = Workload(kubeup)
+    assert len(workload.ready()) == 1
+    (machine,) = machines.ps(cluster_name="demo")
+    ask = [
+        "docker",
+        "-H",
+        machines.host,
+        "exec",
+        machine["Id"],
+        "sh",
+        "-c",
+        "dpkg -s kubelet | grep ^Version; apt-mark showhold",
+    ]
+    held = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert f"Version: {BUILT.removeprefix('v')}-" in held
+    assert {"kubeadm", "kubelet"} <= set(held.split())
+    kubeup("down", "--yes", seconds=300)
+    assert machines.ps(cluster_name="demo") == []
+
+
+# -- below -----------------------------------------------------------------------------------------------------------------
+
+
+def _true(obj: dict[str, Any], type_: str) -> bool:
+    return any(c["type"] == type_ and c["status"] == "True" for c in obj["status"].get("conditions") or ())
+
+
+def _machine(kubeup: Any, name: str) -> dict[str, Any]:
+    return next(m for m in kubeup.machines() if m["metadata"]["name"] == name)
+
+
+def _replaced(kubeup: Any, pool: str, victim: dict[str, Any], count: int) -> bool:
+    ready = [m for m in kubeup.machines(ready=True) if m["spec"].get("pool") == pool]
+    return len(ready) == count and victim["metadata"]["uid"] not in {m["metadata"]["uid"] for m in ready}
+
+
+def _workers(workload: Workload) -> set[str]:
+    return {name for name in workload.nodes() if name.startswith("workers-")} & workload.ready()
+
+
+def _labelled(workload: Workload, name: str) -> bool:
+    node = workload.nodes()[name]
+    taints = [(t["key"], t["effect"]) for t in node["spec"].get("taints") or ()]
+    return node["metadata"]["labels"].get("tier") == "web" and ("only", "PreferNoSchedule") in taints
+
+
+def _etcd(workload: Workload) -> list[str]:
+    """Names of the healthy members, as etcd itself tells them."""
+    pods = [p for p in workload.get("pods", "-n", "kube-system", "-l", "component=etcd")["items"] if _true(p, "Ready")]
+    if not pods:
+        return []
+    files = "--cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/peer.crt --key /etc/kubernetes/pki/etcd/peer.key"
+    command = f"ETCDCTL_API=3 etcdctl --endpoints https://127.0.0.1:2379 {files} endpoint health --cluster 2>&1"
+    said = workload.kubectl("exec", "-n", "kube-system", pods[0]["metadata"]["name"], "--", "sh", "-c", command)
+    return [line for line in said.splitlines() if "is healthy" in line]
+
+
+def _address() -> str:
+    """An address of this machine that its containers reach: the one that its own route to elsewhere begins with."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        return str(probe.getsockname()[0])
+
+
+def _sha256(file: Path) -> str:
+    from kubeup_kubeadm.bundle import file_hash
+
+    return str(file_hash(file))
