@@ -1,4 +1,4 @@
-"""Print the figures: `run.py [start] [store] [machines]`."""
+"""Print the figures: `run.py [start] [store] [machines] [clusters]`. Clusters are real, take minutes, and are made only when named."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import bench
+import clusters
 
-PARTS = {"start": bench.start, "store": bench.store, "machines": bench.machines}
+PARTS = {"start": bench.start, "store": bench.store, "machines": bench.machines, "clusters": clusters.clusters}
+USUAL = ("start", "store", "machines")
 
 
 def main() -> None:
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}")
-    for name in sys.argv[1:] or PARTS:
+    for name in sys.argv[1:] or USUAL:
         print(f"\n{(PARTS[name].__doc__ or name).strip()}")
         for title, figure in PARTS[name]():
             print(f"  {title:<48} {figure}", flush=True)
