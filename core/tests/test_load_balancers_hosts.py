@@ -389,6 +389,22 @@ def test_where_machines_may_ask_for_an_address_the_successor_asks_for_its_predec
     assert {member.address for launch in launches if launch.role == "plain" for member in launch.members} == {""}
 
 
+def test_a_new_machine_counts_only_when_the_balancer_was_made_on_it(make: Make) -> None:
+    h = make()
+    balancer(h)
+    h.until(lambda: ready(h))
+    first = hosts(h)[0]
+    h.cloud.console.lose(first.name)
+    h.until(lambda: not ready(h))
+    h.disks.broken = NotReady("it boots")  # type: ignore[attr-defined]
+    h.until(lambda: any(m.status.is_true("Ready") for m in hosts(h) if m.uid != first.uid))
+    h.advance(60)
+    assert not ready(h)
+    assert h.get(LoadBalancer, "front").status.counts.healthy == 0
+    h.disks.broken = None  # type: ignore[attr-defined]
+    h.until(lambda: ready(h))
+
+
 def test_a_changed_template_waits_for_the_address_too(make: Make) -> None:
     launches: list[Launch] = []
     h = make(launches=launches)

@@ -73,6 +73,7 @@ class LoadBalancerController(Controller):
         env.inventory.on_change("load_balancers", self._of_mark)
         self.deregistration = Deregistration(env)
         self.hosts = BalancerHosts(env)
+        self._runs_on: dict[str, tuple[str, ...]] = {}  # ids of the machines that took its wish last, by its uid
 
     def reconcile(self, key: Key) -> Result:
         balancer = self.env.cache.get(LoadBalancer, key.name, key.namespace)
@@ -150,6 +151,7 @@ class LoadBalancerController(Controller):
         assert supplier is not None
         machines = self._machines(balancer)
         chosen = self._choose(balancer, cluster, place, machines, scene)
+        machine_ids = tuple(host.ref.id for host in scene.hosts)
         status = balancer.status.model_copy(deep=True)
         state: LoadBalancerState | None = None
         error: SupplierError | None = None
@@ -160,6 +162,7 @@ class LoadBalancerController(Controller):
             state = self.single.ensure(
                 place, mark, lambda: supplier.ensure(wish), wish=wish, key=_key(balancer), id=status.id or ""
             )
+            self._runs_on[balancer.uid] = machine_ids
             error = state.error
             if state.phase is not Phase.RUNNING or {"initial", "draining"} & set(state.members.values()):
                 self.env.inventory.want(place, "load_balancers", soon=True)
@@ -180,7 +183,10 @@ class LoadBalancerController(Controller):
         after = sooner(after, self.deregistration.check(balancer, machines, state))
         now = self.env.clock.wall()
         note(status, error, now)
-        progress = describe(balancer, status, chosen, state or self.single.look(place, mark), now)
+        # What was seen on a machine that has been replaced says nothing of its successor.
+        moves = self._runs_on.get(balancer.uid, machine_ids) != machine_ids
+        seen = state if state is not None or moves else self.single.look(place, mark)
+        progress = describe(balancer, status, chosen, seen, now)
         if scene.hosts:
             follow(balancer, status, scene.hosts, now, kept=self.hosts.handed_on(balancer, scene.home, scene.hosts))
             self._say_moved(balancer, status.address)
@@ -220,6 +226,7 @@ class LoadBalancerController(Controller):
                 return self._tell(balancer, found, None)
         let_go(self.env, balancer, FINALIZER)
         self.deregistration.forget(balancer)
+        self._runs_on.pop(balancer.uid, None)
         return Result()
 
     def _release(self, balancer: LoadBalancer) -> None:
