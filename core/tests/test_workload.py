@@ -56,7 +56,7 @@ def pod(workload: Workload, name: str, on: str, *, labels: dict[str, str] | None
     workload.request("PATCH", f"{PODS}/{name}/status", body=status, content_type="application/merge-patch+json")
 
 
-def until(true: Callable[[], Any], seconds: float = 30) -> None:
+def until(true: Callable[[], Any], seconds: float = 60) -> None:
     """Controllers of another process take their time."""
     end = time.monotonic() + seconds
     while not true():
