@@ -28,6 +28,8 @@ KUBECONFIG = "kubeconfig"
 YEAR = 365 * 86400.0
 RENEW = 2 / 3
 """Of its life, after which the kubeconfig's certificate is renewed."""
+SOON_OVER = 180 * 86400.0
+"""Seconds before an authority's end from which on it is a condition."""
 
 FILES = {
     "ca": ("ca.crt", "ca.key"),
@@ -133,10 +135,30 @@ class Certificates:
         self.env.client.create(Secret(metadata=metadata, type=type_, data=encoded))
 
 
-def expires(env: Env, cluster: Cluster) -> str | None:
-    """When the first of the certificates that kubeup keeps ends, as a timestamp."""
-    ends = [span(pair.certificate)[1] for what in AUTHORITIES if (pair := _stored(env, cluster, what)) is not None]
-    return timestamp(min(ends)) if ends else None
+def first_end(env: Env, cluster: Cluster) -> tuple[float, str] | None:
+    """When the first of the authorities ends, in epoch seconds, and its Secret; None before there are any. The kubeconfig's own
+    certificate is renewed by itself."""
+    ends = [
+        (span(pair.certificate)[1], secret_name(cluster.name, what))
+        for what in AUTHORITIES
+        if (pair := _stored(env, cluster, what)) is not None
+    ]
+    return min(ends, default=None)
+
+
+def tell_ends(env: Env, cluster: Cluster, status: ClusterStatus) -> None:
+    """status.certificatesExpire, and the condition CertificatesExpiring in the last months of an authority."""
+    found = first_end(env, cluster)
+    status.certificates_expire = timestamp(found[0]) if found is not None else None
+    now = env.clock.wall()
+    if found is None or found[0] - now > SOON_OVER:
+        status.drop_condition("CertificatesExpiring")
+        return
+    message = (
+        f"the authority in Secret {found[1]} ends on {timestamp(found[0])[:10]}, and every certificate of the cluster with it; "
+        "move what runs here to a new cluster before that day"
+    )
+    status.set_condition("CertificatesExpiring", True, "EndsSoon", message, now=now, generation=cluster.metadata.generation)
 
 
 def _stored(env: Env, cluster: Cluster, what: str) -> Pair | None:

@@ -20,9 +20,9 @@ from ..runtime.controller import Controller, Env, Key, Result, Watch
 from ..runtime.places import Place
 from ..statuses import Conflict, Forbidden, NotFound
 from ..supplier import Mark
-from .certificates import Certificates, expires
+from .certificates import Certificates, tell_ends
 from .cluster_status import cluster_blocks, count, describe
-from .control_plane import ControlPlane, resolve_cni
+from .control_plane import ControlPlane, resolve
 from .endpoint import Endpoints
 from .network import Members, Networks
 from .network_rules import providers_of
@@ -83,9 +83,9 @@ class ClusterController(Controller):
             troubles = progress.troubles | troubles
             note(status, progress.error, self.env.clock.wall())
             after = sooner(progress.after, self._forget_providers(cluster, status, members))
-        found = (
-            None if cluster.spec.kubernetes is None or cluster.spec.paused or troubles else self._kubernetes(cluster, status)
-        )
+        begun = status.control_plane is not None and status.control_plane.initialized
+        held = cluster.spec.kubernetes is None or cluster.spec.paused or (bool(troubles) and not begun)
+        found = None if held else self._kubernetes(cluster, status)
         now = self.env.clock.wall()
         status.unused_overrides = self._unused_overrides(cluster, members)
         found = describe(cluster, status, members, troubles, now, self.env.plugins.bootstrappers, found)
@@ -95,36 +95,51 @@ class ClusterController(Controller):
         """Keys, endpoint, control planes, kubeconfig, addons: each as far as the one before allows. -> what it waits for."""
         if cluster_blocks(cluster, self.env.plugins.bootstrappers) and status.condition("KubernetesValid") is None:
             return None
-        resolve_cni(cluster, status)
-        found = self.control_plane.check(cluster, status) or self._ssh_keys(cluster) or self.certificates.ensure_keys(cluster)
+        resolve(cluster, status)
+        keys = self._ssh_keys(cluster) or self.certificates.ensure_keys(cluster)
+        found = self.control_plane.check(cluster, status, keys)
         if found is not None:
             return found
-        status.certificates_expire = expires(self.env, cluster)
+        tell_ends(self.env, cluster, status)
         plane = self.control_plane.step(cluster, status)
         endpoint = self.endpoints.step(cluster, status, self.control_plane.first(cluster, status))
         bad = self.certificates.ensure_kubeconfig(cluster, status)
         status.version = self.nodes.version(cluster) or status.version
+        addons = self._silent(cluster, status) or self._addons(cluster, status)
         self._say(cluster, status, endpoint, plane)
+        return bad or endpoint or plane or addons
+
+    def _silent(self, cluster: Cluster, status: ClusterStatus) -> Trouble | None:
+        """The API answered once, and does not now. "Starting": this process has not asked yet, and the last word stands."""
+        api = self.nodes.api(cluster)
+        if api.ok or status.control_plane is None or not status.control_plane.initialized:
+            return None
+        return Trouble(reason="EndpointNotReady" if api.ok is False else "Starting", message=f"its API: {api.message}")
+
+    def _addons(self, cluster: Cluster, status: ClusterStatus) -> Trouble | None:
         addons = self.nodes.addons(cluster)
-        waiting = None if addons.ok else Trouble(reason=addons.reason, message=addons.message, stalled=addons.ok is False)
-        return bad or endpoint or plane or waiting
+        if addons.ok:
+            return None
+        known = addons.ok is False or not status.is_true("AddonsReady")
+        return Trouble(reason=addons.reason if known else "Starting", message=addons.message, stalled=addons.ok is False)
 
     def _say(self, cluster: Cluster, status: ClusterStatus, endpoint: Trouble | None, plane: Trouble | None) -> None:
-        """EndpointReady, ControlPlaneReady, AddonsReady."""
+        """EndpointReady, ControlPlaneReady, AddonsReady. What is not known yet takes back nothing that was said."""
         api, addons = self.nodes.api(cluster), self.nodes.addons(cluster)
         where = f"{status.endpoint.host}:{status.endpoint.port}" if status.endpoint is not None else ""
-        told = {
+        told: dict[str, tuple[bool | None, str, str]] = {
             "EndpointReady": (False, endpoint.reason, endpoint.message)
             if endpoint is not None
             else (api.ok, api.reason, f"{where} answers" if api.ok else f"{where}: {api.message}"),
-            "ControlPlaneReady": (False, plane.reason, plane.message)
+            "ControlPlaneReady": (None if plane.reason == "Starting" else False, plane.reason, plane.message)
             if plane is not None
-            else (True, "Ready", f"{cluster.spec.control_plane.replicas} control planes are Ready"),
+            else (True, "Ready", f"{cluster.spec.control_plane.replicas} of them Ready"),
             "AddonsReady": (addons.ok, addons.reason, addons.message),
         }
         now, generation = self.env.clock.wall(), cluster.metadata.generation
         for type_, (value, reason, message) in told.items():
-            status.set_condition(type_, value, reason, message, now=now, generation=generation)
+            if value is not None or not status.is_true(type_):
+                status.set_condition(type_, value, reason, message, now=now, generation=generation)
 
     def _ssh_keys(self, cluster: Cluster) -> Trouble | None:
         try:

@@ -8,6 +8,7 @@ kubeup makes two machines begin, or two join etcd at once. Machines are made by 
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Literal
 
 from ..bootstrapper import Task
 from ..errors import SupplierError
@@ -19,6 +20,7 @@ from ..plugins import PluginError
 from ..runtime.controller import Env, Key
 from ..statuses import AlreadyExists, NotFound
 from .bootstraps import Bootstraps, bootstrapper_of
+from .endpoint import on_machine
 from .members import address_of
 from .nodes import Nodes
 from .plans import cluster_plan, control_planes
@@ -66,16 +68,15 @@ class ControlPlane:
         self.nodes = env.shared(Nodes)
         self.book = env.shared(Bootstraps)
 
-    def check(self, cluster: Cluster, status: ClusterStatus) -> Trouble | None:
-        """What can never work, told before anything is made: the condition KubernetesValid, which pools look at."""
-        found = self._refusal(cluster, status)
+    def check(self, cluster: Cluster, status: ClusterStatus, keys: Trouble | None) -> Trouble | None:
+        """What can never work, told before anything is made: the condition KubernetesValid, which pools look at.
+
+        keys: what is wrong with the cluster's keys
+        """
+        found = self._refusal(cluster, status) or keys
+        result = (True, "Checked", "the bootstrapper can do it") if found is None else (False, found.reason, found.message)
         now, generation = self.env.clock.wall(), cluster.metadata.generation
-        if found is None:
-            status.set_condition(
-                "KubernetesValid", True, "Checked", "the bootstrapper can do it", now=now, generation=generation
-            )
-        else:
-            status.set_condition("KubernetesValid", False, found.reason, found.message, now=now, generation=generation)
+        status.set_condition("KubernetesValid", *result, now=now, generation=generation)
         return found
 
     def step(self, cluster: Cluster, status: ClusterStatus) -> Trouble | None:
@@ -84,17 +85,17 @@ class ControlPlane:
         kubernetes = cluster.spec.kubernetes
         assert kubernetes is not None
         state.version = state.version or kubernetes.version
-        found = self._pool(cluster)
+        found = self._pool(cluster, status)
         if found is not None:
             return found
         machines = control_planes(self.env, cluster)
         living = [m for m in machines if not m.deleting]
         state.replicas = len(machines)
         state.ready = sum(1 for m in living if m.status.is_true("Ready"))
-        self._first(cluster, state, living)
+        self._first(cluster, state, machines)
         if not state.initialized:
-            return self._begin(cluster, status, state, living)
-        return self._turn(cluster, state, living) or self._complete(cluster, state, living)
+            return self._begin(cluster, state, machines)
+        return self._turn(cluster, state, machines) or self._complete(cluster, status, state, living)
 
     def first(self, cluster: Cluster, status: ClusterStatus) -> Machine | None:
         state = status.control_plane
@@ -124,9 +125,9 @@ class ControlPlane:
 
     # -- the pool --------------------------------------------------------------------------------------------------------
 
-    def _pool(self, cluster: Cluster) -> Trouble | None:
+    def _pool(self, cluster: Cluster, status: ClusterStatus) -> Trouble | None:
         """Made, and kept as the Cluster says."""
-        wanted = _wanted(cluster)
+        wanted = _wanted(cluster, status)
         pool = self.env.cache.get(NodePool, wanted.name, cluster.namespace)
         if pool is None:
             with suppress(AlreadyExists):
@@ -146,20 +147,22 @@ class ControlPlane:
 
     # -- the first -------------------------------------------------------------------------------------------------------
 
-    def _first(self, cluster: Cluster, state: ControlPlaneStatus, living: list[Machine]) -> None:
-        """Choose who begins; another one only as long as the cluster has not begun."""
-        if state.initialized or any(m.uid == state.first_uid for m in living):
+    def _first(self, cluster: Cluster, state: ControlPlaneStatus, machines: list[Machine]) -> None:
+        """Choose who begins; another one only as long as the cluster has not begun, and when the former is gone for good: until
+        then it may still be beginning."""
+        if state.initialized or any(m.uid == state.first_uid for m in machines):
             return
-        able = [m for m in living if address_of(m) and m.status.state != "Failed"]
+        able = [m for m in machines if address_of(m) and m.status.state != "Failed" and not m.deleting]
         chosen = min(able, key=lambda m: m.name, default=None)
         state.first, state.first_uid = (chosen.name, chosen.uid) if chosen is not None else ("", "")
 
-    def _begin(
-        self, cluster: Cluster, status: ClusterStatus, state: ControlPlaneStatus, living: list[Machine]
-    ) -> Trouble | None:
-        first = next((m for m in living if m.uid == state.first_uid), None)
+    def _begin(self, cluster: Cluster, state: ControlPlaneStatus, machines: list[Machine]) -> Trouble | None:
+        first = next((m for m in machines if m.uid == state.first_uid), None)
         if first is None:
             return Trouble(reason="WaitingForMachine", message="no control-plane machine has an address yet")
+        if first.deleting:
+            message = f"another control plane begins the cluster when {first.name} is gone"
+            return Trouble(reason="WaitingForMachine", message=message)
         api = self.nodes.api(cluster)
         if not self.book.joined(first):
             told = self.book.of(first)
@@ -177,13 +180,17 @@ class ControlPlane:
 
     # -- the others ------------------------------------------------------------------------------------------------------
 
-    def _turn(self, cluster: Cluster, state: ControlPlaneStatus, living: list[Machine]) -> Trouble | None:
+    def _turn(self, cluster: Cluster, state: ControlPlaneStatus, machines: list[Machine]) -> Trouble | None:
         """Whose turn it is. One joins when all that have joined work, so that etcd never counts on two that do not."""
-        holder = next((m for m in living if m.uid == state.turn), None)
+        holder = next((m for m in machines if m.uid == state.turn), None)
+        if holder is not None and holder.deleting:
+            message = f"the next control plane joins when {holder.name}, which was joining, is gone"
+            return Trouble(reason="Joining", message=message)
         if holder is not None and not holder.status.is_true("Ready"):
             told = self.book.of(holder)
             said = f": {told.bootstrapped.message}" if told is not None else ""
             return Trouble(reason="Joining", message=f"{holder.name} joins the control planes{said}")
+        living = [m for m in machines if not m.deleting]
         joined = [m for m in living if self.book.joined(m)]
         waiting = [m for m in living if not self.book.joined(m)]
         state.turn = ""
@@ -212,23 +219,38 @@ class ControlPlane:
         self.env.wake("machine", Key(chosen.namespace, chosen.name), 0.1)
         return Trouble(reason="Joining", message=f"{chosen.name} joins the control planes")
 
-    def _complete(self, cluster: Cluster, state: ControlPlaneStatus, living: list[Machine]) -> Trouble | None:
+    def _complete(
+        self, cluster: Cluster, status: ClusterStatus, state: ControlPlaneStatus, living: list[Machine]
+    ) -> Trouble | None:
         wanted = cluster.spec.control_plane.replicas
         if state.ready < wanted:
             message = f"{state.ready} of {wanted} control planes are Ready"
             return Trouble(reason="ControlPlaneNotReady", message=message, after=SOON)
         if len(living) > wanted:
             return Trouble(reason="ScalingDown", message=f"{len(living)} control planes, on the way to {wanted}", after=SOON)
+        spec = cluster.spec.kubernetes
+        if spec is not None and state.version != spec.version:
+            message = (
+                f"it runs {state.version}, and clusters that run are not upgraded to another version ({spec.version}) yet; set "
+                f"spec.kubernetes.version back, or create another cluster"
+            )
+            return Trouble(reason="UpgradeNotSupported", message=message, stalled=True)
         round_ = ",".join(sorted(m.uid for m in living))
         gate = self.nodes.gate(cluster, round_, (self.controller, Key(cluster.namespace, cluster.name)))
-        if gate.ok is not True:
-            return Trouble(reason="Checking", message=gate.message, after=SOON)
-        return None
+        if gate.ok:
+            return None
+        known = gate.ok is False or not status.is_true("ControlPlaneReady")  # a process that starts has not checked it yet
+        return Trouble(reason="Checking" if known else "Starting", message=gate.message, after=SOON)
 
 
-def resolve_cni(cluster: Cluster, status: ClusterStatus) -> None:
-    """Decided once, when the networks are known: routes between machines work where all are on one flat network."""
+def resolve(cluster: Cluster, status: ClusterStatus) -> None:
+    """status.resolved.source and cni. The latter is decided once, when the networks are known: routes between machines work where
+    all are on one flat network."""
     status.resolved = status.resolved or Resolved()
+    kubernetes = cluster.spec.kubernetes
+    assert kubernetes is not None
+    bundled = kubernetes.source == "auto" and kubernetes.bundle is not None
+    status.resolved.source = "bundle" if bundled else kubernetes.source
     if status.resolved.cni:
         return
     wish = cluster.spec.network.cni
@@ -241,8 +263,10 @@ def resolve_cni(cluster: Cluster, status: ClusterStatus) -> None:
     status.resolved.cni = "bridge" if flat else "flannel"
 
 
-def _wanted(cluster: Cluster) -> NodePool:
+def _wanted(cluster: Cluster, status: ClusterStatus) -> NodePool:
+    """A control plane whose own address is the API's is never replaced for a changed template: the cluster would be lost with it."""
     plane = cluster.spec.control_plane
+    strategy: Literal["Replace", "OnDelete"] = "OnDelete" if on_machine(cluster, status) else "Replace"
     return NodePool(
         metadata=ObjectMeta(name=pool_name(cluster.name), namespace=cluster.namespace, owner_references=[cluster.reference()]),
         spec=NodePoolSpec(
@@ -252,7 +276,7 @@ def _wanted(cluster: Cluster) -> NodePool:
             machine=plane.machine,
             overrides=plane.overrides,
             spread=plane.spread,
-            update=Update(max_surge=1, max_unavailable=0),
+            update=Update(strategy=strategy, max_surge=1, max_unavailable=0),
             paused=cluster.spec.paused,
         ),
     )

@@ -23,10 +23,28 @@ API_PORT = 6443
 """Where API servers listen on their machines."""
 
 
-def balanced(cluster: Cluster) -> bool:
-    """Whether a load balancer stands before the API. auto: when there is more than one control plane."""
+def balanced(cluster: Cluster, status: ClusterStatus) -> bool:
+    """Whether a load balancer stands before the API. auto: when there is more than one control plane as the cluster begins."""
+    if _begun(status) and status.resolved is not None and status.resolved.load_balancer is not None:
+        return status.resolved.load_balancer != "none"
     wish = cluster.spec.endpoint.load_balancer
     return cluster.spec.control_plane.replicas > 1 if wish == "auto" else wish != "none"
+
+
+def on_machine(cluster: Cluster, status: ClusterStatus) -> bool:
+    """Whether the API's address is that of its only control plane, and is lost with that machine."""
+    return cluster.spec.endpoint.host == "auto" and not balanced(cluster, status)
+
+
+def reaches_itself(env: Env, cluster: Cluster) -> bool:
+    """Whether a control plane that connects to the endpoint gets an answer also when the balancer chooses that very machine."""
+    balancer = env.cache.get(LoadBalancer, cluster.name + SUFFIX, cluster.namespace)
+    told = balancer.status.condition("SelfReach") if balancer is not None else None
+    return told is None or told.status != "False"
+
+
+def _begun(status: ClusterStatus) -> bool:
+    return status.control_plane is not None and status.control_plane.initialized
 
 
 class Endpoints:
@@ -36,7 +54,7 @@ class Endpoints:
     def step(self, cluster: Cluster, status: ClusterStatus, first: Machine | None) -> Trouble | None:
         """Bring status.endpoint nearer. first: the control plane that begins the cluster. None: the endpoint is known."""
         status.resolved = status.resolved or Resolved()
-        if balanced(cluster):
+        if balanced(cluster, status):
             found = self._balancer(cluster, status)
             if isinstance(found, Trouble):
                 return found
@@ -52,11 +70,11 @@ class Endpoints:
         return None
 
     def _settle(self, cluster: Cluster, status: ClusterStatus, host: str) -> None:
-        begun = status.control_plane is not None and status.control_plane.initialized
-        if begun and status.endpoint is not None and status.endpoint.host:
+        if _begun(status) and status.endpoint is not None and status.endpoint.host:
             return
         chosen = cluster.spec.endpoint.host if cluster.spec.endpoint.host != "auto" else host
-        port = cluster.spec.endpoint.port if balanced(cluster) else API_PORT
+        own = on_machine(cluster, status)
+        port = API_PORT if own else cluster.spec.endpoint.port
         if chosen:
             status.endpoint = EndpointStatus(host=chosen, port=port)
 

@@ -86,8 +86,9 @@ class NodePoolController(Controller):
         wait = self._repair_wait(memory, views, pool)
         handed_on = ADDRESS in pool.annotations
         fixed = handed_on or self._fixed(pool, cluster)
-        steps = plan(pool, views, fixed=fixed, may_create=block is None, may_repair=wait <= 0)
-        if handed_on and (steps.delete or any(machine.deleting for machine in self._machines(pool))):
+        going = sum(1 for machine in self._machines(pool) if machine.deleting)
+        steps = plan(pool, views, fixed=fixed, may_create=block is None, may_repair=wait <= 0, leaving=going)
+        if handed_on and (steps.delete or going):
             steps.create = 0  # the successor comes when the predecessor, and so its address, is gone
         verdict = Verdict(block.reason, block.message, stalled=not cluster.deleting) if block is not None else None
         self._delete(pool, steps, memory)

@@ -12,21 +12,28 @@ from ..kinds import Cluster, LoadBalancer, Machine, NodePool
 from ..runtime.controller import Env
 from .bootstraps import Bootstraps
 from .certificates import authority_of
+from .endpoint import API_PORT, SUFFIX, reaches_itself
 from .members import address_of
 
 
 def cluster_plan(env: Env, cluster: Cluster, machine: Machine | None = None, version: str = "") -> ClusterPlan:
-    """machine: whose steps it is for; a control plane that cannot reach itself through the balancer joins through a peer.
-    version: absent, the one that machines are made with now."""
-    kubernetes, network, endpoint = cluster.spec.kubernetes, cluster.spec.network, cluster.status.endpoint
+    """machine: whose steps it is for; a control plane that joins cannot reach itself through some balancers, so it does through a
+    peer. version: absent, the one that machines are made with now."""
+    kubernetes, network = cluster.spec.kubernetes, cluster.spec.network
     assert kubernetes is not None
     status = cluster.status.control_plane
     bundle = kubernetes.bundle
+    peers = tuple(
+        Peer(name=m.name, address=address_of(m))
+        for m in control_planes(env, cluster)
+        if env.shared(Bootstraps).joined(m) and not m.deleting and (machine is None or m.uid != machine.uid)
+    )
+    host, port = _endpoint(env, cluster, machine, peers)
     return ClusterPlan(
         name=cluster.name,
         version=version or (status.version if status is not None else "") or kubernetes.version,
-        host=endpoint.host if endpoint is not None else "",
-        port=endpoint.port if endpoint is not None else cluster.spec.endpoint.port,
+        host=host,
+        port=port,
         names=names(env, cluster),
         pod_cidr=network.pod_cidr,
         service_cidr=network.service_cidr,
@@ -37,12 +44,17 @@ def cluster_plan(env: Env, cluster: Cluster, machine: Machine | None = None, ver
         config=kubernetes.config,
         schedulable=schedulable(cluster, env.cache.by(NodePool, "cluster", f"{cluster.namespace}/{cluster.name}")),
         ca=authority_of(env, cluster),
-        control_planes=tuple(
-            Peer(name=m.name, address=address_of(m))
-            for m in control_planes(env, cluster)
-            if env.shared(Bootstraps).joined(m) and not m.deleting and (machine is None or m.uid != machine.uid)
-        ),
+        control_planes=peers,
     )
+
+
+def _endpoint(env: Env, cluster: Cluster, machine: Machine | None, peers: tuple[Peer, ...]) -> tuple[str, int]:
+    """Host and port of the API for a machine's steps."""
+    joins = machine is not None and machine.spec.role == "controlPlane" and not env.shared(Bootstraps).joined(machine)
+    if joins and peers and not reaches_itself(env, cluster):
+        return peers[0].address, API_PORT
+    endpoint = cluster.status.endpoint
+    return (endpoint.host, endpoint.port) if endpoint is not None else ("", cluster.spec.endpoint.port)
 
 
 def node_plan(env: Env, cluster: Cluster, machine: Machine, *, first: bool | None = None) -> NodePlan:
@@ -80,7 +92,7 @@ def schedulable(cluster: Cluster, pools: Iterable[NodePool]) -> bool:
 def names(env: Env, cluster: Cluster) -> tuple[str, ...]:
     """Beyond its own addresses, what the API may be called: the endpoint, and whatever its balancer is known by."""
     found = [cluster.spec.endpoint.host if cluster.spec.endpoint.host != "auto" else ""]
-    balancer = env.cache.get(LoadBalancer, f"{cluster.name}-api", cluster.namespace)
+    balancer = env.cache.get(LoadBalancer, cluster.name + SUFFIX, cluster.namespace)
     if balancer is not None:
         found += [balancer.status.address or "", balancer.status.hostname or ""]
     found += [cluster.status.endpoint.host if cluster.status.endpoint is not None else "", "localhost", "127.0.0.1"]

@@ -56,8 +56,25 @@ class Plan:
     halted: str = ""
 
 
-def plan(pool: NodePool, views: Sequence[View], *, fixed: bool, may_create: bool, may_repair: bool) -> Plan:
-    """views: the machines that are not being deleted. fixed: they come from an inventory. may_repair: no back-off is running."""
+def plan(pool: NodePool, views: Sequence[View], *, fixed: bool, may_create: bool, may_repair: bool, leaving: int = 0) -> Plan:
+    """views: the machines that are not being deleted; leaving: how many are. fixed: they come from an inventory. may_repair: no
+    back-off is running."""
+    if pool.spec.role == "controlPlane":
+        return _one_at_a_time(_plan(pool, views, fixed, may_create, may_repair and not leaving), views, leaving)
+    return _plan(pool, views, fixed, may_create, may_repair)
+
+
+def _one_at_a_time(wanted: Plan, views: Sequence[View], leaving: int) -> Plan:
+    """Each control plane that goes is a member that etcd loses: the next one when that is over, and only while all others work.
+    One that never joined is no member, and one that failed is chosen by `_spared`."""
+    for index, (view, _) in enumerate(wanted.delete):
+        others = [v for v in views if v is not view]
+        if not leaving and (view.failed or all(v.ready for v in others if v.joined)):
+            return Plan(max(0, wanted.create - len(wanted.delete) + 1), [wanted.delete[index]], wanted.halted)
+    return Plan(max(0, wanted.create - len(wanted.delete)), [], wanted.halted)
+
+
+def _plan(pool: NodePool, views: Sequence[View], fixed: bool, may_create: bool, may_repair: bool) -> Plan:
     result = Plan()
     alive = _repair(pool, list(views), result, may_repair)
     alive = _scale_down(pool, alive, result, fixed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from itertools import combinations
 from typing import Annotated, Any, Literal
@@ -13,6 +14,9 @@ from ..objects import Model, Resource, Status
 from ..statuses import Cause
 from .kind import AGE, Column, Kind, ready
 from .template import MachineTemplate
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
+_NUMBERS = re.compile(r"[0-9.]+")
 
 
 def _version_text(value: Any) -> Any:
@@ -44,7 +48,7 @@ Overrides = Annotated[
 
 class Bundle(Model):
     path: str = Field(description="File or directory of an offline bundle")
-    sha256: str = Field(description="Hash that the bundle must have")
+    sha256: str = Field(pattern="^[0-9a-fA-F]{64}$", description="Hash that the bundle must have")
 
 
 class Kubernetes(Model):
@@ -202,7 +206,65 @@ def rules(new: Cluster, old: Cluster | None) -> list[Cause]:
         for a, b in combinations(networks, 2)
         if networks[a].version == networks[b].version and networks[a].overlaps(networks[b])
     ]
-    return [*overlaps, *(cause for i, manifest in enumerate(new.spec.manifests) for cause in _manifest(manifest, i))]
+    manifests = (cause for i, manifest in enumerate(new.spec.manifests) for cause in _manifest(manifest, i))
+    return [*overlaps, *_endpoint(new.spec), *manifests, *(_kept(new, old) if old is not None else ())]
+
+
+def _endpoint(spec: ClusterSpec) -> Iterator[Cause]:
+    """The endpoint is in every certificate and kubeconfig: a name or an address, and one that outlives a machine."""
+    host = spec.endpoint.host
+    if host != "auto" and not _is_host(host):
+        message = f'Invalid value: "{host}": write a DNS name or an address, without scheme and port, such as api.example.org'
+        yield Cause("FieldValueInvalid", message, "spec.endpoint.host")
+    alone = spec.endpoint.load_balancer == "none" and host == "auto"
+    if spec.kubernetes is not None and spec.control_plane.replicas > 1 and alone:
+        message = (
+            f'Invalid value: "none": nothing would stand before {spec.control_plane.replicas} control planes; leave it out, or set '
+            "spec.endpoint.host to a name of yours that leads to all of them"
+        )
+        yield Cause("FieldValueInvalid", message, "spec.endpoint.loadBalancer")
+
+
+def _kept(new: Cluster, old: Cluster) -> Iterator[Cause]:
+    """What a cluster that is there cannot become."""
+    before, after = old.spec.kubernetes, new.spec.kubernetes
+    if (before is None) != (after is None):
+        message = (
+            "Forbidden: machines that are there do not become a Kubernetes cluster, nor the other way round; create another "
+            "Cluster, and delete this one"
+        )
+        yield Cause("FieldValueForbidden", message, "spec.kubernetes")
+    begun = old.status.control_plane is not None and old.status.control_plane.initialized
+    if before is None or after is None or not begun:
+        return
+    fixed = {
+        "spec.kubernetes.bootstrapper": (before.bootstrapper, after.bootstrapper),
+        "spec.endpoint.host": (old.spec.endpoint.host, new.spec.endpoint.host),
+        "spec.endpoint.port": (old.spec.endpoint.port, new.spec.endpoint.port),
+        "spec.endpoint.loadBalancer": (old.spec.endpoint.load_balancer, new.spec.endpoint.load_balancer),
+        "spec.network.cni": (old.spec.network.cni, new.spec.network.cni),
+    }
+    for field, (was, is_) in fixed.items():
+        if was != is_:
+            message = (
+                f'Invalid value: "{is_}": field is immutable once the cluster has begun ({was}): its machines were made with it'
+            )
+            yield Cause("FieldValueInvalid", message, field)
+    own = old.status.resolved is not None and old.status.resolved.load_balancer == "none" and old.spec.endpoint.host == "auto"
+    if own and new.spec.control_plane.replicas > old.spec.control_plane.replicas:
+        message = (
+            f"Invalid value: {new.spec.control_plane.replicas}: the API's endpoint is the address of this cluster's only control "
+            "plane, so others would add nothing; create a cluster with spec.endpoint.loadBalancer or spec.endpoint.host, and grow that"
+        )
+        yield Cause("FieldValueInvalid", message, "spec.controlPlane.replicas")
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return len(text) <= 253 and not _NUMBERS.fullmatch(text) and _NAME.fullmatch(text) is not None
+    return True
 
 
 def _manifest(manifest: Manifest, index: int) -> Iterator[Cause]:

@@ -144,6 +144,9 @@ def rules(new: NodePool, old: NodePool | None) -> list[Cause]:
     if new.spec.role == "loadBalancer" and "LoadBalancer" not in owners:
         message = 'Invalid value: "loadBalancer": such pools are made by kubeup; create a LoadBalancer that runs on machines'
         causes.append(Cause("FieldValueInvalid", message, "spec.role"))
+    if new.spec.role == "controlPlane" and "Cluster" not in owners:
+        message = 'Invalid value: "controlPlane": such pools are made by kubeup; set spec.controlPlane.replicas of the Cluster'
+        causes.append(Cause("FieldValueInvalid", message, "spec.role"))
     update = new.spec.update
     if _is_zero(update.max_surge) and _is_zero(update.max_unavailable):
         message = "Invalid value: 0: maxSurge and maxUnavailable cannot both be 0, no machine could ever be replaced"
