@@ -1,4 +1,4 @@
-"""Kubernetes clusters from nothing to Ready: endpoint, keys, who begins, whose turn it is; on the simulator, with a workload in memory."""
+"""Kubernetes clusters from nothing to Ready and to their end, on the simulator: endpoint, keys, who begins, whose turn it is."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import pytest
 import yaml
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+from kubeup_core.controllers.plans import cluster_plan
+from kubeup_core.errors import InvalidSpec
 from kubeup_core.kinds import Cluster, LoadBalancer, Machine, Secret
 from kubeup_core.pki import make_authority
 from kubeup_core.statuses import Invalid
+from kubeup_core.supplier import Problem
 from kubeup_core.testing.harness import Crash, Harness
 from kubeup_core.testing.rehearsal import NAME, Rehearsal
 
@@ -145,8 +148,6 @@ def test_every_wait_is_said(h: Harness) -> None:
 
 
 def test_control_planes_run_workloads_only_while_there_is_no_other_pool(h: Harness) -> None:
-    from kubeup_core.controllers.plans import cluster_plan
-
     cluster(h)
     up(h)
     assert cluster_plan(h.manager.env, demo(h)).schedulable is True
@@ -156,8 +157,6 @@ def test_control_planes_run_workloads_only_while_there_is_no_other_pool(h: Harne
 
 
 def test_the_plan_names_what_the_api_may_be_called(h: Harness) -> None:
-    from kubeup_core.controllers.plans import cluster_plan
-
     cluster(h, endpoint={"host": "api.example.org", "loadBalancer": "none"})
     up(h)
     plan = cluster_plan(h.manager.env, demo(h))
@@ -272,6 +271,32 @@ def test_three_control_planes_become_one_through_two(h: Harness) -> None:
     assert leaving == 1
 
 
+def test_a_changed_template_replaces_control_planes_one_after_another_and_the_workload_never_notices(h: Harness) -> None:
+    cluster(h, planes=3)
+    up(h)
+    before = {m.uid for m in planes(h)}
+    h.edit(Cluster, "demo", spec={"controlPlane": {"machine": {"memory": "8Gi"}}})
+    fewest = 3
+
+    def look() -> bool:
+        nonlocal fewest
+        fewest = min(fewest, sum(1 for m in planes(h) if m.status.is_true("Ready")))
+        return before.isdisjoint(m.uid for m in planes(h)) and len(planes(h)) == 3 and ready(h)
+
+    h.until(look, 7200)
+    assert fewest >= 2
+    assert [step for _, step in joins(h)].count("init") == 1
+
+
+def test_a_control_plane_whose_address_is_the_endpoint_is_not_replaced_for_a_changed_template(h: Harness) -> None:
+    cluster(h)
+    up(h)
+    before = planes(h)[0].uid
+    h.edit(Cluster, "demo", spec={"controlPlane": {"machine": {"memory": "8Gi"}}})
+    h.advance(600)
+    assert [m.uid for m in planes(h)] == [before]
+
+
 # -- keys ----------------------------------------------------------------------------------------------------------------
 
 
@@ -363,9 +388,9 @@ def test_certificates_that_end_soon_are_a_condition(h: Harness) -> None:
 # -- what cannot be ------------------------------------------------------------------------------------------------------
 
 
-def refused(h: Harness, **spec: Any) -> str:
+def refused(h: Harness, name: str = "demo", **spec: Any) -> str:
     with pytest.raises(Invalid) as caught:
-        h.edit(Cluster, "demo", spec=spec)
+        h.edit(Cluster, name, spec=spec)
     return str(caught.value)
 
 
@@ -373,5 +398,162 @@ def test_kubernetes_cannot_be_added_or_taken_away(h: Harness) -> None:
     cluster(h)
     assert "spec.kubernetes" in refused(h, kubernetes=None)
     h.apply({"kind": "Cluster", "metadata": {"name": "plain"}, "spec": {"provider": "sim"}})
-    with pytest.raises(Invalid):
-        h.edit(Cluster, "plain", spec={"kubernetes": {"version": "v1.34.1"}})
+    assert "spec.kubernetes" in refused(h, "plain", kubernetes={"version": "v1.34.1"})
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"endpoint": {"host": "api.example.org"}}, "spec.endpoint.host"),
+        ({"endpoint": {"port": 443}}, "spec.endpoint.port"),
+        ({"endpoint": {"loadBalancer": "sim"}}, "spec.endpoint.loadBalancer"),
+        ({"network": {"cni": "flannel"}}, "spec.network.cni"),
+        ({"kubernetes": {"bootstrapper": "other"}}, "spec.kubernetes.bootstrapper"),
+        ({"controlPlane": {"replicas": 3}}, "spec.controlPlane.replicas"),
+    ],
+)
+def test_what_the_machines_were_made_with_stays(h: Harness, spec: dict[str, Any], field: str) -> None:
+    cluster(h)
+    up(h)
+    assert field in refused(h, **spec)
+
+
+@pytest.mark.parametrize("host", ["https://api.example.org", "api.example.org:6443", "10.0.0.300", "api_1", ""])
+def test_an_endpoint_that_is_no_host_is_refused(h: Harness, host: str) -> None:
+    with pytest.raises(Invalid, match=r"spec\.endpoint\.host"):
+        cluster(h, endpoint={"host": host})
+
+
+def test_three_control_planes_need_something_in_front_of_them(h: Harness) -> None:
+    with pytest.raises(Invalid, match=r"spec\.endpoint\.loadBalancer"):
+        cluster(h, planes=3, endpoint={"loadBalancer": "none"})
+
+
+def test_a_pool_of_control_planes_is_not_a_persons_to_make(h: Harness) -> None:
+    cluster(h)
+    with pytest.raises(Invalid, match=r"spec\.controlPlane\.replicas of the Cluster"):
+        h.apply({"kind": "NodePool", "metadata": {"name": "mine"}, "spec": {"cluster": "demo", "role": "controlPlane"}})
+
+
+def test_what_the_bootstrapper_cannot_do_is_a_condition_and_nothing_is_made(
+    h: Harness, rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = Problem(path="spec.kubernetes.version", message="v1.34.1 is not known", remedy="use v1.20.2")
+    monkeypatch.setattr(rehearsal, "check", lambda plan: [problem])
+    cluster(h, workers=2)
+    h.advance(60)
+    assert h.condition(Cluster, "demo", "Stalled") == (
+        "True",
+        "InvalidSpec",
+        "spec.kubernetes.version: v1.34.1 is not known (use v1.20.2)",
+    )
+    assert h.machines() == []
+
+
+def test_a_downgrade_is_a_condition(h: Harness, rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster(h)
+    up(h)
+
+    def hops(have: str, want: str) -> list[str]:
+        raise InvalidSpec(f"{have} cannot become {want}", path="spec.kubernetes.version", remedy="set it back")
+
+    monkeypatch.setattr(rehearsal, "hops", hops)
+    h.edit(Cluster, "demo", spec={"kubernetes": {"version": "v1.33.0"}})
+    h.advance(5)
+    assert h.condition(Cluster, "demo", "Stalled")[2] == "spec.kubernetes: v1.34.1 cannot become v1.33.0; set it back"
+
+
+def test_an_object_that_has_a_name_that_the_cluster_needs_is_said(h: Harness) -> None:
+    spec = {"cluster": "other", "provider": "sim", "listeners": [{"port": 80}]}
+    h.apply({"kind": "LoadBalancer", "metadata": {"name": "demo-api"}, "spec": spec})
+    cluster(h, planes=3)
+    h.advance(30)
+    status, reason, message = h.condition(Cluster, "demo", "EndpointReady")
+    assert (status, reason) == ("False", "EndpointTaken")
+    assert "rename one of the two" in message
+
+
+# -- balancers through which a machine does not reach itself -------------------------------------------------------------
+
+
+def test_a_control_plane_joins_through_another_one_where_it_does_not_reach_itself(h: Harness) -> None:
+    h.cloud.configure({"self_reach": False})
+    cluster(h, planes=3)
+    up(h)
+    env, _first, other = h.manager.env, *planes(h)[:2]
+    plan = cluster_plan(env, demo(h), other)
+    assert plan.host == demo(h).status.endpoint.host  # type: ignore[union-attr]
+    unjoined = other.model_copy(deep=True)
+    unjoined.status.conditions, unjoined.metadata.uid = [], "another"
+    plan = cluster_plan(env, demo(h), unjoined)
+    assert (plan.host, plan.port) == (plan.control_planes[0].address, 6443)
+    assert demo(h).status.endpoint.host in plan.names  # type: ignore[union-attr]
+    unjoined.spec.role = "worker"
+    assert cluster_plan(env, demo(h), unjoined).host == demo(h).status.endpoint.host  # type: ignore[union-attr]
+
+
+# -- the end -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_cluster_that_goes_leaves_nothing(h: Harness) -> None:
+    cluster(h, planes=3, workers=2)
+    up(h)
+    h.delete(Cluster, "demo")
+    h.until(lambda: h.find(Cluster, "demo") is None)
+    assert [line for line in h.cloud.console.everything() if line.kind != "Image"] == []
+    assert [s.name for s in h.all(Secret) if s.name.startswith("demo-")] == []
+    assert [m for m in h.messages(planes_name(0)) if m.startswith("Drain")] == []
+
+
+def test_what_the_workload_made_at_the_provider_goes_first(h: Harness) -> None:
+    cluster(h)
+    up(h)
+    made_by_the_workload(h)
+    h.delete(Cluster, "demo")
+    h.until(lambda: h.condition(Cluster, "demo", "Ready")[1] == "DeletingWorkloadResources")
+    message = h.condition(Cluster, "demo", "Ready")[2]
+    assert "PersistentVolume disk" in message
+    assert planes(h)[0].deleting is False
+    h.until(lambda: "DELETE /api/v1/namespaces/default/persistentvolumeclaims/data" in h.workload().requests)
+    assert "DELETE /api/v1/namespaces/default/services/web" in h.workload().requests
+    assert "DELETE /api/v1/namespaces/default/services/inner" not in h.workload().requests
+    h.workload().request("DELETE", "/api/v1/persistentvolumes/disk")  # its provisioner has
+    h.until(lambda: h.find(Cluster, "demo") is None)
+
+
+def test_what_the_workload_made_stays_where_that_is_wanted_or_nobody_answers(h: Harness) -> None:
+    keep = {"workloadLoadBalancers": "Retain", "workloadVolumes": "Retain"}
+    cluster(h, onDelete=keep)
+    up(h)
+    made_by_the_workload(h)
+    h.delete(Cluster, "demo")
+    h.until(lambda: h.find(Cluster, "demo") is None)
+    assert [r for r in h.workload().requests if "services/web" in r or "claims/data" in r] == []
+
+
+def test_a_workload_that_does_not_answer_holds_up_no_deletion(h: Harness) -> None:
+    cluster(h)
+    up(h)
+    made_by_the_workload(h)
+    h.workload().fault = "unreachable"
+    h.until(lambda: h.condition(Cluster, "demo", "EndpointReady")[0] == "False")
+    h.delete(Cluster, "demo")
+    h.until(lambda: h.find(Cluster, "demo") is None)
+    assert [m for m in h.messages("demo") if m.startswith("WorkloadResourcesLeft")]
+
+
+def planes_name(number: int) -> str:
+    return f"{PLANE}-{number}"
+
+
+def made_by_the_workload(h: Harness) -> None:
+    post = h.workload().request
+    services = "/api/v1/namespaces/default/services"
+    post("POST", services, body={"metadata": {"name": "web"}, "spec": {"type": "LoadBalancer"}})
+    post("POST", services, body={"metadata": {"name": "inner"}, "spec": {"type": "ClusterIP"}})
+    claim = {"metadata": {"name": "data"}, "spec": {}}
+    post("POST", "/api/v1/namespaces/default/persistentvolumeclaims", body=claim)
+    spec = {"claimRef": {"namespace": "default", "name": "data"}, "persistentVolumeReclaimPolicy": "Delete"}
+    metadata = {"name": "disk", "annotations": {"pv.kubernetes.io/provisioned-by": "disks.example.org"}}
+    post("POST", "/api/v1/persistentvolumes", body={"metadata": metadata, "spec": spec})
+    h.workload().requests.clear()

@@ -24,6 +24,7 @@ from .certificates import Certificates, tell_ends
 from .cluster_status import cluster_blocks, count, describe
 from .control_plane import ControlPlane, resolve
 from .endpoint import Endpoints
+from .leftovers import Leftovers
 from .network import Members, Networks
 from .network_rules import providers_of
 from .nodes import Nodes
@@ -53,6 +54,7 @@ class ClusterController(Controller):
         self.endpoints = Endpoints(env)
         self.control_plane = ControlPlane(env, self.name)
         self.nodes = env.shared(Nodes)
+        self.leftovers = Leftovers(env, self.name)
         self.proof = Proof(env)
         env.inventory.on_change("networks", self._of_network)
 
@@ -177,6 +179,9 @@ class ClusterController(Controller):
         if cluster.spec.paused:
             message = f"it is to be deleted, but it is paused; set spec.paused: false in Cluster {cluster.name} to let it go"
             return self._wait(cluster, cluster.status.model_copy(deep=True), Trouble(reason="Paused", message=message))
+        made = self.leftovers.step(cluster, key)
+        if made is not None:
+            return self._wait(cluster, cluster.status.model_copy(deep=True), made)
         left, refused = self._delete_children(cluster)
         members = self._members(cluster)
         status = cluster.status.model_copy(deep=True)
@@ -223,6 +228,7 @@ class ClusterController(Controller):
                 message = f"looks whether anything is left at Provider {name}: {self.proof.why(place, cluster.uid)}"
                 return self._wait(cluster, status, Trouble(reason="Proving", message=message, after=self.proof.after()))
         let_go(self.env, cluster, FINALIZER)
+        self.leftovers.forget(cluster.uid)
         self.proof.forget(cluster.uid)
         return Result()
 
