@@ -24,6 +24,7 @@ import yaml
 
 pytestmark = [pytest.mark.docker, pytest.mark.kubectl, pytest.mark.slow]
 
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 OFFICIAL = os.environ.get("KUBEUP_TEST_OFFICIAL", "")
 BUILT, NEWER = "v1.20.2", "v1.20.3"
 
@@ -52,10 +53,20 @@ def bundle(
 
 
 @pytest.fixture
-def machines(kubeup: Any, docker_node: Any) -> Any:
-    """The engine on which containers are machines with systemd; kubeup uses it."""
+def machines(kubeup: Any, docker_node: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The engine on which containers are machines with systemd; kubeup uses it. What a test that failed has left is taken away, and
+    shown first: what kubeup says of it, and the ends of the machines' logs."""
     kubeup.env.update(docker_node.env)
-    return docker_node
+    yield docker_node
+    left = docker_node.ps(cluster_name="demo")
+    if not left:
+        return
+    for command in (["kubeup", "why", "cluster/demo"], ["kubeup", "logs"], *(_log(docker_node.host, c["Id"]) for c in left)):
+        said = subprocess.run(command, env=kubeup.env | {"PATH": PATH}, capture_output=True, text=True, check=False, timeout=60)
+        print(f"\n$ {' '.join(command)}\n{said.stdout[-6000:]}{said.stderr[-2000:]}")
+    subprocess.run(["kubeup", "down", "--yes"], env=kubeup.env | {"PATH": PATH}, capture_output=True, check=False, timeout=240)
+    for container in docker_node.ps(cluster_name="demo"):
+        docker_node.remove(container["Id"])
 
 
 def cluster(kubernetes: dict[str, Any], control_planes: int, workers: int, image: str, **spec: Any) -> str:
@@ -100,8 +111,7 @@ class Workload:
 
     def answers(self) -> bool:
         command = ["kubectl", "--kubeconfig", self.file, "--request-timeout=5s", "get", "--raw", "/readyz"]
-        path = {**self._kubeup.env, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        return subprocess.run(command, env=path, capture_output=True, timeout=20).returncode == 0
+        return subprocess.run(command, env=self._kubeup.env | {"PATH": PATH}, capture_output=True, timeout=20).returncode == 0
 
     @contextmanager
     def watched(self) -> Iterator[list[float]]:
@@ -175,9 +185,13 @@ def test_three_control_planes_and_two_workers_come_up_heal_scale_and_go(
     assert len({p["spec"]["nodeName"] for p in pods}) == 2
     address = workload.get("service", "web")["spec"]["clusterIP"]
     ask = f"for i in 1 2 3 4 5 6 7 8; do printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {address} 80 | tail -n 1; done"
-    for pod in pods:
-        answered = set(workload.kubectl("exec", pod["metadata"]["name"], "--", "sh", "-c", ask).split())
-        assert answered == {p["metadata"]["name"] for p in pods}
+    names = {p["metadata"]["name"] for p in pods}
+    for name in names:
+        until(
+            lambda name=name: set(workload.kubectl("exec", name, "--", "sh", "-c", ask).split()) == names,
+            "both pods answer",
+            120,
+        )
 
     # A label and a taint of the pool appear on its Nodes; what somebody else set there stays.
     workload.kubectl("label", "node", "workers-0", "theirs=yes")
@@ -320,6 +334,19 @@ def _etcd(workload: Workload) -> list[str]:
     command = f"ETCDCTL_API=3 etcdctl --endpoints https://127.0.0.1:2379 {files} endpoint health --cluster 2>&1"
     said = workload.kubectl("exec", "-n", "kube-system", pods[0]["metadata"]["name"], "--", "sh", "-c", command)
     return [line for line in said.splitlines() if "is healthy" in line]
+
+
+def _log(host: str, container: str) -> list[str]:
+    return [
+        "docker",
+        "-H",
+        host,
+        "exec",
+        container,
+        "sh",
+        "-c",
+        "journalctl -n 40 --no-pager -u kubelet -u containerd -u haproxy",
+    ]
 
 
 def _address() -> str:
