@@ -8,13 +8,14 @@ They belong to the Cluster and go with it. What is in them, and how they are mad
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..kinds import Cluster, Secret
+from ..kinds import Cluster, Machine, Secret
 from ..kinds.cluster import ClusterStatus
 from ..login import ConfigError, parse_kubeconfig
-from ..objects import ObjectMeta, timestamp
+from ..objects import ObjectMeta, parse_timestamp, timestamp
 from ..pki import BadPair, Pair, check_authority, kubeconfig, make_authority, make_key_pair, sign_client, signed_by, span
 from ..runtime.controller import Env
 from .ssh_keys import values
@@ -28,8 +29,8 @@ KUBECONFIG = "kubeconfig"
 YEAR = 365 * 86400.0
 RENEW = 2 / 3
 """Of its life, after which the kubeconfig's certificate is renewed."""
-SOON_OVER = 180 * 86400.0
-"""Seconds before an authority's end from which on it is a condition."""
+SOON_OVER = 60 * 86400.0
+"""Seconds before an end from which on it is a condition."""
 
 FILES = {
     "ca": ("ca.crt", "ca.key"),
@@ -135,30 +136,53 @@ class Certificates:
         self.env.client.create(Secret(metadata=metadata, type=type_, data=encoded))
 
 
-def first_end(env: Env, cluster: Cluster) -> tuple[float, str] | None:
-    """When the first of the authorities ends, in epoch seconds, and its Secret; None before there are any. The kubeconfig's own
-    certificate is renewed by itself."""
-    ends = [
-        (span(pair.certificate)[1], secret_name(cluster.name, what))
-        for what in AUTHORITIES
-        if (pair := _stored(env, cluster, what)) is not None
-    ]
-    return min(ends, default=None)
+@dataclass(frozen=True, order=True)
+class End:
+    """When certificates end, in epoch seconds, and what to tell about them."""
+
+    at: float
+    message: str
 
 
-def tell_ends(env: Env, cluster: Cluster, status: ClusterStatus) -> None:
-    """status.certificatesExpire, and the condition CertificatesExpiring in the last months of an authority."""
-    found = first_end(env, cluster)
-    status.certificates_expire = timestamp(found[0]) if found is not None else None
+def tell_ends(env: Env, cluster: Cluster, status: ClusterStatus, planes: Iterable[Machine]) -> None:
+    """status.certificatesExpire, and the condition CertificatesExpiring when that is soon. planes: the control planes there are.
+
+    The kubeconfig's certificate is not among them: it is renewed by itself.
+    """
     now = env.clock.wall()
-    if found is None or found[0] - now > SOON_OVER:
+    ends = [*_authorities(env, cluster), *_members(planes)]
+    status.certificates_expire = timestamp(min(ends).at) if ends else None
+    soon = [end for end in ends if end.at - now < SOON_OVER]
+    if not soon:
         status.drop_condition("CertificatesExpiring")
         return
-    message = (
-        f"the authority in Secret {found[1]} ends on {timestamp(found[0])[:10]}, and every certificate of the cluster with it; "
-        "move what runs here to a new cluster before that day"
-    )
+    message = "; ".join(end.message for end in sorted(soon))
     status.set_condition("CertificatesExpiring", True, "EndsSoon", message, now=now, generation=cluster.metadata.generation)
+
+
+def _authorities(env: Env, cluster: Cluster) -> Iterator[End]:
+    for what in AUTHORITIES:
+        pair = _stored(env, cluster, what)
+        if pair is not None:
+            at = span(pair.certificate)[1]
+            yield End(
+                at,
+                f"the authority in Secret {secret_name(cluster.name, what)} ends on {timestamp(at)[:10]}, and every certificate of the "
+                "cluster with it; move what runs here to a new cluster before that day",
+            )
+
+
+def _members(planes: Iterable[Machine]) -> Iterator[End]:
+    """What a control plane made for itself when it joined. How long that lives is the bootstrapper's matter: a year with kubeadm."""
+    for machine in planes:
+        joined = machine.status.condition("Bootstrapped")
+        if joined is not None and joined.status == "True" and joined.last_transition_time and not machine.deleting:
+            at = parse_timestamp(joined.last_transition_time) + YEAR
+            yield End(
+                at,
+                f"the certificates of {machine.name} end on {timestamp(at)[:10]}, a year after it joined, unless renewed there since "
+                "(kubeadm certs renew all); a machine that replaces it gets new ones",
+            )
 
 
 def _stored(env: Env, cluster: Cluster, what: str) -> Pair | None:

@@ -28,6 +28,7 @@ from .leftovers import Leftovers
 from .network import Members, Networks
 from .network_rules import providers_of
 from .nodes import Nodes
+from .plans import control_planes
 from .proof import Proof
 from .ssh_keys import ensure_ssh_keys
 from .troubles import LATER, Trouble, hold, let_go, note, sooner, tell, usable, write_status
@@ -102,7 +103,7 @@ class ClusterController(Controller):
         found = self.control_plane.check(cluster, status, keys)
         if found is not None:
             return found
-        tell_ends(self.env, cluster, status)
+        tell_ends(self.env, cluster, status, control_planes(self.env, cluster))
         plane = self.control_plane.step(cluster, status)
         endpoint = self.endpoints.step(cluster, status, self.control_plane.first(cluster, status))
         bad = self.certificates.ensure_kubeconfig(cluster, status)

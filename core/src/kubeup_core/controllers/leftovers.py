@@ -65,7 +65,9 @@ class Leftovers:
             self._over.add(cluster.uid)
             return None
         names = ", ".join(left[:SHOWN]) + (f" and {len(left) - SHOWN} more" if len(left) > SHOWN else "")
-        message = f"the cluster deletes what it has made at its provider: {names}; to keep it there instead, set Retain in spec.onDelete"
+        message = (
+            f"the cluster deletes what it has made at its provider: {names}; to keep that instead, set Retain in spec.onDelete"
+        )
         return Trouble(reason="DeletingWorkloadResources", message=message, after=SOON)
 
     def forget(self, uid: str) -> None:
