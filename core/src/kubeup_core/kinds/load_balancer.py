@@ -76,7 +76,9 @@ class MemberCounts(Model):
 class LoadBalancerStatus(Status):
     provider: str | None = Field(default=None, description="The Provider that auto became")
     id: str | None = None
-    pool: str | None = Field(default=None, description="The NodePool of the machines that it runs on, where it runs on machines")
+    pool: str | None = Field(
+        default=None, description="The NodePool of the machines that it runs on, where it runs on machines"
+    )
     address: str | None = None
     hostname: str | None = None
     listeners: list[ListenerStatus] = Field(default_factory=list)
