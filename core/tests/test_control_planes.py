@@ -233,7 +233,17 @@ def test_a_control_plane_that_is_lost_is_replaced_and_joins(h: Harness, rehearsa
     assert [step for _, step in joins(h)].count("init") == 1
 
 
-def test_a_lost_balancer_is_made_anew_and_the_endpoint_stays_what_it_was(h: Harness) -> None:
+def test_two_of_three_control_planes_that_a_person_deletes_at_once_are_replaced(h: Harness) -> None:
+    cluster(h, planes=3)
+    up(h)
+    gone = planes(h)[:2]
+    for machine in gone:
+        h.delete(Machine, machine.name)
+    h.until(lambda: {m.uid for m in gone}.isdisjoint(m.uid for m in planes(h)) and len(planes(h)) == 3 and ready(h), 7200)
+    assert [step for _, step in joins(h)].count("init") == 1
+
+
+def test_an_api_that_does_not_answer_is_said_and_the_endpoint_stays_what_it_was(h: Harness) -> None:
     cluster(h, planes=3)
     up(h)
     before = demo(h).status.endpoint
