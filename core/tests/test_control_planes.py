@@ -13,6 +13,7 @@ import yaml
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 from kubeup_core.controllers.plans import cluster_plan
+from kubeup_core.controllers.troubles import Trouble
 from kubeup_core.errors import InvalidSpec
 from kubeup_core.kinds import Cluster, LoadBalancer, Machine, Secret
 from kubeup_core.objects import parse_timestamp
@@ -470,6 +471,19 @@ def test_what_the_bootstrapper_cannot_do_is_a_condition_and_nothing_is_made(
         "spec.kubernetes.version: v1.34.1 is not known (use v1.20.2)",
     )
     assert h.machines() == []
+
+
+def test_without_anybody_to_supply_its_balancer_nothing_is_made(h: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = Trouble(reason="NotOffered", message="Provider sim has no load balancers; install one", stalled=True)
+    monkeypatch.setattr("kubeup_core.controllers.endpoint.default_balancer_provider", lambda env, cluster: missing)
+    cluster(h, planes=3, workers=1)
+    h.advance(60)
+    status, reason, message = h.condition(Cluster, "demo", "Stalled")
+    assert (status, reason) == ("True", "NotOffered")
+    assert "spec.endpoint.loadBalancer" in message
+    assert h.machines() == []
+    monkeypatch.undo()
+    up(h)
 
 
 def test_a_downgrade_is_a_condition(h: Harness, rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from .certificates import Certificates, tell_ends
 from .cluster_status import cluster_blocks, count, describe
 from .control_plane import ControlPlane, resolve
 from .endpoint import Endpoints
+from .etcd_snapshots import Snapshots
 from .leftovers import Leftovers
 from .network import Members, Networks
 from .network_rules import providers_of
@@ -55,6 +56,7 @@ class ClusterController(Controller):
         self.endpoints = Endpoints(env)
         self.control_plane = ControlPlane(env, self.name)
         self.nodes = env.shared(Nodes)
+        self.snapshots = env.shared(Snapshots)
         self.leftovers = Leftovers(env, self.name)
         self.proof = Proof(env)
         env.inventory.on_change("networks", self._of_network)
@@ -99,8 +101,8 @@ class ClusterController(Controller):
         if cluster_blocks(cluster, self.env.plugins.bootstrappers) and status.condition("KubernetesValid") is None:
             return None
         resolve(cluster, status)
-        keys = self._ssh_keys(cluster) or self.certificates.ensure_keys(cluster)
-        found = self.control_plane.check(cluster, status, keys)
+        found = self._ssh_keys(cluster) or self.certificates.ensure_keys(cluster) or self.endpoints.check(cluster, status)
+        found = self.control_plane.check(cluster, status, found)
         if found is not None:
             return found
         tell_ends(self.env, cluster, status, control_planes(self.env, cluster))
@@ -110,6 +112,7 @@ class ClusterController(Controller):
         status.version = self.nodes.version(cluster) or status.version
         addons = self._silent(cluster, status) or self._addons(cluster, status)
         self._say(cluster, status, endpoint, plane)
+        self.snapshots.say(cluster, status, self.env.clock.wall())
         return bad or endpoint or plane or addons
 
     def _silent(self, cluster: Cluster, status: ClusterStatus) -> Trouble | None:

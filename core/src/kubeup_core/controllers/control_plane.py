@@ -68,12 +68,12 @@ class ControlPlane:
         self.nodes = env.shared(Nodes)
         self.book = env.shared(Bootstraps)
 
-    def check(self, cluster: Cluster, status: ClusterStatus, keys: Trouble | None) -> Trouble | None:
+    def check(self, cluster: Cluster, status: ClusterStatus, other: Trouble | None) -> Trouble | None:
         """What can never work, told before anything is made: the condition KubernetesValid, which pools look at.
 
-        keys: what is wrong with the cluster's keys
+        other: what is wrong with its keys or its endpoint
         """
-        found = self._refusal(cluster, status) or keys
+        found = self._refusal(cluster, status) or other
         result = (True, "Checked", "the bootstrapper can do it") if found is None else (False, found.reason, found.message)
         now, generation = self.env.clock.wall(), cluster.metadata.generation
         status.set_condition("KubernetesValid", *result, now=now, generation=generation)

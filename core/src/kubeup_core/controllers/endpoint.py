@@ -51,6 +51,20 @@ class Endpoints:
     def __init__(self, env: Env) -> None:
         self.env = env
 
+    def check(self, cluster: Cluster, status: ClusterStatus) -> Trouble | None:
+        """Why the API will never have an endpoint, told before machines are made for it."""
+        if _begun(status) or not balanced(cluster, status) or self._made(cluster) is not None:
+            return None
+        provider = self._provider(cluster)
+        if not isinstance(provider, Trouble) or not provider.stalled:
+            return None
+        message = (
+            f"{provider.message}. The API of {cluster.spec.control_plane.replicas} control planes needs one in front of them: name a "
+            "Provider that has load balancers in spec.endpoint.loadBalancer, or set it to none and spec.endpoint.host to a name of "
+            "yours that leads to all of them"
+        )
+        return Trouble(reason=provider.reason, message=message, after=SOON, stalled=True)
+
     def step(self, cluster: Cluster, status: ClusterStatus, first: Machine | None) -> Trouble | None:
         """Bring status.endpoint nearer. first: the control plane that begins the cluster. None: the endpoint is known."""
         status.resolved = status.resolved or Resolved()
@@ -80,11 +94,9 @@ class Endpoints:
 
     def _balancer(self, cluster: Cluster, status: ClusterStatus) -> str | Trouble:
         assert status.resolved is not None
-        name = cluster.name + SUFFIX
-        balancer = self.env.cache.get(LoadBalancer, name, cluster.namespace)
+        name, balancer = cluster.name + SUFFIX, self._made(cluster)
         if balancer is None:
-            wish = cluster.spec.endpoint.load_balancer
-            provider = default_balancer_provider(self.env, cluster) if wish == "auto" else wish
+            provider = self._provider(cluster)
             if isinstance(provider, Trouble):
                 return provider
             try:
@@ -108,6 +120,13 @@ class Endpoints:
         said = f": {ready.message}" if ready is not None and ready.message else ""
         stalled = balancer.status.is_true("Stalled")
         return Trouble(reason="WaitingForBalancer", message=f"LoadBalancer {name} has no address yet{said}", stalled=stalled)
+
+    def _made(self, cluster: Cluster) -> LoadBalancer | None:
+        return self.env.cache.get(LoadBalancer, cluster.name + SUFFIX, cluster.namespace)
+
+    def _provider(self, cluster: Cluster) -> str | Trouble:
+        wish = cluster.spec.endpoint.load_balancer
+        return default_balancer_provider(self.env, cluster) if wish == "auto" else wish
 
 
 def _wanted(cluster: Cluster, name: str, provider: str) -> LoadBalancer:
