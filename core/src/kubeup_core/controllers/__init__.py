@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..runtime.controller import Controller, Env
 from .cluster import ClusterController
 from .deleter import DeleterController
+from .etcd_snapshots import EtcdSnapshotsController
 from .garbage import GarbageController
 from .launch import LaunchController
 from .load_balancer import LoadBalancerController
@@ -36,6 +37,7 @@ def all_controllers(env: Env) -> list[Controller]:
             LoadBalancerController,
             VolumeController,
             SweeperController,
+            EtcdSnapshotsController,
             GarbageController,
             NamespaceController,
         )

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Collection
 
 from ..kinds import LoadBalancer, Machine
-from ..kinds.nodepool import parse_duration
+from ..kinds.durations import parse_duration
 from ..objects import parse_timestamp
 from ..runtime.controller import Env
 from ..statuses import Conflict

@@ -14,8 +14,9 @@ from typing import TypeVar
 
 from ..errors import SupplierError
 from ..kinds import Cluster, Machine, NodePool
+from ..kinds.durations import parse_duration
 from ..kinds.machine import ABANDON
-from ..kinds.nodepool import Drain, parse_duration
+from ..kinds.nodepool import Drain
 from ..objects import parse_timestamp
 from ..runtime.controller import Env, Key
 from ..statuses import NotFound, StatusError, TooManyRequests

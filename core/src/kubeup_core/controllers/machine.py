@@ -14,8 +14,9 @@ from typing import Any
 from ..client import Event
 from ..errors import SupplierError
 from ..kinds import Cluster, Launch, LoadBalancer, Machine, NodePool, Provider, Volume
+from ..kinds.durations import parse_duration
 from ..kinds.machine import FINALIZER, NODE_ROLES, MachineStatus
-from ..kinds.nodepool import Repair, parse_duration
+from ..kinds.nodepool import Repair
 from ..objects import parse_timestamp, timestamp
 from ..runtime.controller import Controller, Env, Key, Result, Watch
 from ..runtime.places import Place

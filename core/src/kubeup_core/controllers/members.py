@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from ..kinds import Cluster, LoadBalancer, Machine
+from ..kinds.durations import parse_duration
 from ..kinds.machine import CLUSTER_LABEL, POOL_LABEL, ROLE_LABEL
-from ..kinds.nodepool import parse_duration
 from ..supplier import LBMember, Listener, Ref
 from .network_rules import fabric, known
 

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from ..objects import Model, Resource, Status
 from ..statuses import Cause
+from .durations import Duration
 from .kind import AGE, Column, Kind, ready
 from .template import MachineTemplate
 
@@ -113,6 +114,25 @@ class OnDelete(Model):
     workload_volumes: Literal["Delete", "Retain"] = "Delete"
 
 
+class StoreSecret(Model):
+    namespace: str | None = Field(default=None, description="Namespace of the Secret; the cluster's own when absent")
+    name: str = Field(description="Name of the Secret")
+
+
+class EtcdSnapshots(Model):
+    to: str | None = Field(
+        default=None,
+        description="URL of the place where they are kept, file:///DIRECTORY or s3://BUCKET/PREFIX; absent: none are taken",
+    )
+    every: Duration = Field(default="6h", description="Time between two")
+    keep: int = Field(default=28, ge=1, description="The newest that are kept; older ones of this cluster are deleted")
+    secret_ref: StoreSecret | None = Field(default=None, description="Secret whose keys are the credentials of that place")
+
+
+class Etcd(Model):
+    snapshots: EtcdSnapshots = Field(default_factory=EtcdSnapshots, description="Snapshots of etcd")
+
+
 class ClusterSpec(Model):
     provider: str = Field(description="Name of a Provider: the one line you swap. Immutable while control-plane machines exist")
     kubernetes: Kubernetes | None = Field(default=None, description="Absent: a plain, self-healing set of machines")
@@ -124,6 +144,7 @@ class ClusterSpec(Model):
     )
     machine: MachineTemplate = Field(default_factory=MachineTemplate, description="Default for all pools")
     manifests: list[Manifest] = Field(default_factory=list, description="Addons as data")
+    etcd: Etcd = Field(default_factory=Etcd, description="The cluster's own store; with kubernetes only")
     on_delete: OnDelete = Field(default_factory=OnDelete, description="What happens to things the workload made")
     overrides: Overrides = Field(default_factory=dict)
     paused: bool = Field(default=False, description="Stops every change to this cluster and what belongs to it")
@@ -170,6 +191,19 @@ class ControlPlaneStatus(Model):
     )
 
 
+class EtcdSnapshot(Model):
+    name: str
+    size: int = Field(description="Bytes")
+    at: str = Field(description="When it was taken")
+
+
+class EtcdStatus(Model):
+    snapshots: list[EtcdSnapshot] = Field(default_factory=list, description="The newest few, the newest first")
+    last: str | None = Field(default=None, description="When the newest was taken")
+    next: str | None = Field(default=None, description="When the next is due")
+    request: str = Field(default="", description="The last token of kubeup.dev/snapshot-etcd that was met")
+
+
 class ClusterStatus(Status):
     endpoint: EndpointStatus | None = None
     version: str | None = None
@@ -180,6 +214,7 @@ class ClusterStatus(Status):
     networks: list[NetworkRecord] = Field(default_factory=list)
     machines: Counts = Field(default_factory=Counts)
     control_plane: ControlPlaneStatus | None = None
+    etcd: EtcdStatus | None = None
     kubeconfig_secret: str | None = None
     certificates_expire: str | None = None
     unused_overrides: list[str] = Field(default_factory=list)

@@ -9,8 +9,8 @@ from pydantic import Field
 from ..objects import Model, Resource, Status
 from ..statuses import Cause
 from .cluster import Cidr, Overrides
+from .durations import Duration
 from .kind import AGE, Column, Kind, ready
-from .nodepool import Duration
 
 FINALIZER = "kubeup.dev/load-balancer"
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from ..objects import Model, Resource, Status
 from ..statuses import Cause
 from .cluster import Overrides
+from .durations import Duration
 from .kind import AGE, Column, Kind, ready
 from .template import MachineTemplate
 
@@ -19,21 +20,6 @@ MAX_NAME = 45
 ADDRESS = "kubeup.dev/address"
 """Annotation of a pool of one machine: the internal address that this one and its successors should have."""
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?h)?(\d+(?:\.\d+)?m)?(\d+(?:\.\d+)?s)?")
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of a Go-style duration (`10m`, `1h30m`, `45s`)."""
-    match = _DURATION.fullmatch(text)
-    if not text or match is None:
-        raise ValueError(f'{text!r} is not a duration: write for example "30s", "10m" or "1h30m"')
-    return sum(float(part[:-1]) * {"h": 3600, "m": 60, "s": 1}[part[-1]] for part in match.groups() if part)
-
-
-def _duration(value: str) -> str:
-    parse_duration(value)
-    return value
-
 
 def _percent(value: str) -> str:
     if not re.fullmatch(r"\d{1,3}%|\d+", value) or (value.endswith("%") and int(value[:-1]) > 100):
@@ -41,7 +27,6 @@ def _percent(value: str) -> str:
     return value
 
 
-Duration = Annotated[str, AfterValidator(_duration)]
 Amount = Annotated[int, Field(ge=0)] | Annotated[str, AfterValidator(_percent)]
 
 
