@@ -24,6 +24,7 @@ from .endpoint import on_machine
 from .members import address_of
 from .nodes import Nodes
 from .plans import cluster_plan, control_planes
+from .settling import Settling
 from .troubles import LATER, SOON, Trouble
 
 SUFFIX = "-control-plane"
@@ -67,6 +68,7 @@ class ControlPlane:
         self.controller = controller
         self.nodes = env.shared(Nodes)
         self.book = env.shared(Bootstraps)
+        self.settling = Settling(env, controller)
 
     def check(self, cluster: Cluster, status: ClusterStatus, other: Trouble | None) -> Trouble | None:
         """What can never work, told before anything is made: the condition KubernetesValid, which pools look at.
@@ -207,6 +209,9 @@ class ControlPlane:
             message = f"the next control plane joins when {', '.join(lame)} works again"
             return Trouble(reason="ControlPlaneNotReady", message=message, after=SOON)
         newest = joined[-1]
+        unsettled = self.settling.step(cluster, joined)
+        if unsettled is not None:
+            return unsettled
         gate = self.nodes.gate(cluster, newest.uid, (self.controller, Key(cluster.namespace, cluster.name)))
         if gate.ok is not True:
             return Trouble(reason="Checking", message=f"before the next control plane joins: {gate.message}", after=SOON)
@@ -235,6 +240,9 @@ class ControlPlane:
                 f"spec.kubernetes.version back, or create another cluster"
             )
             return Trouble(reason="UpgradeNotSupported", message=message, stalled=True)
+        unsettled = self.settling.step(cluster, living)
+        if unsettled is not None:
+            return unsettled
         round_ = ",".join(sorted(m.uid for m in living))
         gate = self.nodes.gate(cluster, round_, (self.controller, Key(cluster.namespace, cluster.name)))
         if gate.ok:
