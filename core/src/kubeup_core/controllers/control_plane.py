@@ -193,13 +193,13 @@ class ControlPlane:
             said = f": {told.bootstrapped.message}" if told is not None else ""
             return Trouble(reason="Joining", message=f"{holder.name} joins the control planes{said}")
         living = [m for m in machines if not m.deleting]
-        joined = [m for m in living if self.book.joined(m)]
+        joined = sorted((m for m in living if self.book.joined(m)), key=_since)
         waiting = [m for m in living if not self.book.joined(m)]
         state.turn = ""
         if not joined:
             message = (
-                "no control plane is left, and etcd went with them; restore a snapshot (kubeup etcd restore "
-                f"{cluster.name} -n {cluster.namespace}), or delete the cluster"
+                "no control plane is left, and etcd went with them; delete the cluster and create it anew "
+                f"(kubeup etcd list {cluster.name} -n {cluster.namespace} names the snapshots that are kept)"
             )
             return Trouble(reason="ControlPlaneLost", message=message, stalled=True)
         if not waiting:
@@ -240,7 +240,7 @@ class ControlPlane:
                 f"spec.kubernetes.version back, or create another cluster"
             )
             return Trouble(reason="UpgradeNotSupported", message=message, stalled=True)
-        unsettled = self.settling.step(cluster, living)
+        unsettled = self.settling.step(cluster, sorted(living, key=_since))
         if unsettled is not None:
             return unsettled
         round_ = ",".join(sorted(m.uid for m in living))
@@ -249,6 +249,12 @@ class ControlPlane:
             return None
         known = gate.ok is False or not status.is_true("ControlPlaneReady")  # a process that starts has not checked it yet
         return Trouble(reason="Checking" if known else "Starting", message=gate.message, after=SOON)
+
+
+def _since(machine: Machine) -> str:
+    """When it joined; what has not been written down yet is the newest."""
+    joined = machine.status.condition("Bootstrapped")
+    return (joined.last_transition_time if joined is not None and joined.status == "True" else None) or "9999"
 
 
 def resolve(cluster: Cluster, status: ClusterStatus) -> None:

@@ -53,7 +53,7 @@ class Members:
             reason="EtcdNeedsQuorum",
             message=f"{machine.name} is a member of etcd, and no other control plane answers to take it out: "
             + ("; ".join(f"{m.name} is {m.status.state}" for m in joined) or "there is none")
-            + ". When they are lost for good, restore a snapshot (kubeup etcd restore); to give this machine up all the same: "
+            + ". When they are lost for good, the cluster has to be created anew; to give this machine up all the same: "
             f"kubectl annotate machine {machine.name} -n {machine.namespace} {ABANDON}=REASON",
             after=SOON,
         )

@@ -147,7 +147,7 @@ def _spared(views: list[View], failed: list[View], result: Plan) -> list[View]:
     if kept and not lost:
         result.halted = (
             f"{', '.join(kept)} does not work, but the cluster's data is on it and no other control plane works, so it is not "
-            "replaced; bring it back, or delete the Machine and restore a snapshot (kubeup etcd restore)"
+            "replaced; bring it back, or delete the Machine and create the cluster anew"
         )
     return lost[:1]
 
