@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kubeup_core.kinds import Machine
+from kubeup_core.kinds import Cluster, Machine
 from kubeup_core.testing.harness import Harness
 from kubeup_core.testing.rehearsal import NAME, Rehearsal
 
@@ -68,3 +68,23 @@ def test_one_that_vanished_is_taken_out_of_etcd_and_replaced_unattended(harness:
     assert len(rehearsal.etcd) == 3
     assert sorted(rehearsal.etcd) == sorted(m.name for m in harness.machines())
     assert harness.workload().nodes() == sorted(rehearsal.etcd)
+
+
+def test_the_others_settle_once_for_each_that_joins(harness: Harness) -> None:
+    def settled() -> dict[str, int]:
+        runs = harness.cloud.guest.jobs.runs
+        return {
+            name: sum(n for (host, step), n in runs.items() if host.startswith(name) and step == "settle") for name in PLANES
+        }
+
+    def ready() -> bool:
+        return harness.get(Cluster, "demo").status.is_true("Ready")
+
+    harness.until(ready, 600)
+    assert sorted(settled().values()) == [0, 1, 2]
+    assert settled()[PLANES[0]] == 2, "the first has seen both of the others join"
+    before = settled()
+    harness.crash()
+    harness.advance(900)
+    harness.until(ready, 600)
+    assert settled() == before
