@@ -26,6 +26,7 @@ from .nodes import Nodes
 from .plans import cluster_plan, control_planes
 from .settling import Settling
 from .troubles import LATER, SOON, Trouble
+from .upgrading import Upgrading
 
 SUFFIX = "-control-plane"
 WAITING = "WaitingForTurn"
@@ -69,6 +70,7 @@ class ControlPlane:
         self.nodes = env.shared(Nodes)
         self.book = env.shared(Bootstraps)
         self.settling = Settling(env, controller)
+        self.upgrading = Upgrading(env, controller)
 
     def check(self, cluster: Cluster, status: ClusterStatus, other: Trouble | None) -> Trouble | None:
         """What can never work, told before anything is made: the condition KubernetesValid, which pools look at.
@@ -97,6 +99,9 @@ class ControlPlane:
         self._first(cluster, state, machines)
         if not state.initialized:
             return self._begin(cluster, state, machines)
+        under_way = self.upgrading.under_way(cluster, state)
+        if under_way is not None:
+            return under_way
         return self._turn(cluster, state, machines) or self._complete(cluster, status, state, living)
 
     def first(self, cluster: Cluster, status: ClusterStatus) -> Machine | None:
@@ -233,20 +238,13 @@ class ControlPlane:
             return Trouble(reason="ControlPlaneNotReady", message=message, after=SOON)
         if len(living) > wanted:
             return Trouble(reason="ScalingDown", message=f"{len(living)} control planes, on the way to {wanted}", after=SOON)
-        spec = cluster.spec.kubernetes
-        if spec is not None and state.version != spec.version:
-            message = (
-                f"it runs {state.version}, and clusters that run are not upgraded to another version ({spec.version}) yet; set "
-                f"spec.kubernetes.version back, or create another cluster"
-            )
-            return Trouble(reason="UpgradeNotSupported", message=message, stalled=True)
         unsettled = self.settling.step(cluster, sorted(living, key=_since))
         if unsettled is not None:
             return unsettled
         round_ = ",".join(sorted(m.uid for m in living))
         gate = self.nodes.gate(cluster, round_, (self.controller, Key(cluster.namespace, cluster.name)))
         if gate.ok:
-            return None
+            return self.upgrading.step(cluster, state)
         known = gate.ok is False or not status.is_true("ControlPlaneReady")  # a process that starts has not checked it yet
         return Trouble(reason="Checking" if known else "Starting", message=gate.message, after=SOON)
 

@@ -189,6 +189,8 @@ class ControlPlaneStatus(Model):
     version: str = Field(
         default="", description="Version that machines are made with: one on the way to spec.kubernetes.version"
     )
+    next: str = Field(default="", description="Version that machines are being upgraded to")
+    upgrading: str = Field(default="", description="uid of the only Machine that is being upgraded now")
 
 
 class EtcdSnapshot(Model):

@@ -61,6 +61,9 @@ class Rehearsal:
                 return
             node = json.loads(line.removeprefix(_MARK))
             workload = harness.workload(node["cluster"])
+            if "upgraded" in node:
+                workload.join(node["name"], version=node["upgraded"])
+                return
             workload.fault = "" if workload.fault == "unreachable" else workload.fault
             workload.join(
                 node["name"],
@@ -110,6 +113,9 @@ class Rehearsal:
             ]
         elif task in (Task.INIT, Task.JOIN):
             steps = [self._member(task, cluster, node, secrets)]
+        elif task is Task.UPGRADE:
+            about = {"cluster": cluster.name, "name": node.name, "upgraded": cluster.version, "first": node.first}
+            steps = [Step(name=task.value, title="upgrades it", script=f"{_MARK}{json.dumps(about, sort_keys=True)}\n")]
         else:
             steps = [Step(name=task.value, title=f"does {task.value}", script=f": {cluster.version}")]
         return (*steps, *self.more.get(task, ()))

@@ -1,0 +1,134 @@
+"""From one version of Kubernetes to the next, in place: the control planes one after another, then the workers one after another.
+
+A part of the Cluster controller. Where a cluster is, its Nodes say; what is stored is only which machine is being upgraded
+(`status.controlPlane.upgrading`), before anything is done to it, and the version that machines are made with now
+(`status.controlPlane.version`), which moves when all control planes have the next. So a crash anywhere goes on where it was. The hops
+on the way are the bootstrapper's decision; each machine is begun only when everything works.
+"""
+
+from __future__ import annotations
+
+from ..bootstrapper import Task
+from ..errors import SupplierError
+from ..kinds import Cluster, Machine
+from ..kinds.cluster import ControlPlaneStatus
+from ..plugins import PluginError
+from ..runtime.controller import Env, Key
+from .access import Reach, not_reached
+from .bootstraps import Bootstraps, bootstrapper_of
+from .guest import Guest, Progress
+from .nodes import Nodes
+from .plans import cluster_plan, control_planes, node_plan
+from .troubles import LATER, SOON, Trouble
+
+TASK = "upgrade"
+
+
+class Upgrading:
+    def __init__(self, env: Env, controller: str) -> None:
+        self.env = env
+        self.guest = Guest(env, Reach(env, controller))
+        self.nodes = env.shared(Nodes)
+
+    def under_way(self, cluster: Cluster, state: ControlPlaneStatus) -> Trouble | None:
+        """Go on with the machine that is being upgraded, whatever the cluster looks like meanwhile. None: there is none."""
+        if not state.upgrading:
+            return None
+        machine = self.env.cache.uid(Machine, state.upgrading)
+        if machine is None or machine.deleting or self._version(machine) == state.next:
+            state.upgrading = ""
+            return None
+        planes = control_planes(self.env, cluster)
+        if len(planes) > 1 and any(not self._version(m) for m in planes if not m.deleting):
+            # After a restart: who is the first of this hop, its Nodes tell, and the machine's markers rest on it.
+            return Trouble(reason="Upgrading", message=f"{machine.name} is being upgraded; the Nodes are looked at", after=SOON)
+        try:
+            return self._go_on(cluster, state, machine)
+        except PluginError as error:
+            return Trouble(reason="BootstrapperMissing", message=f"{error.message}; {error.remedy}", after=LATER, stalled=True)
+        except SupplierError as error:
+            return not_reached(error, machine)
+
+    def step(self, cluster: Cluster, state: ControlPlaneStatus) -> Trouble | None:
+        """Begin with the next machine; called when everything works. None: everything has the version that is wanted."""
+        kubernetes = cluster.spec.kubernetes
+        assert kubernetes is not None
+        planes = [m for m in control_planes(self.env, cluster) if not m.deleting]
+        behind = [m for m in planes if self._version(m) not in ("", state.next)] if state.next else []
+        if not behind and state.next and state.next != state.version:
+            state.version = state.next
+            message = f"the control planes run {state.version}"
+            self.env.events.event(cluster, "Normal", "ControlPlanesUpgraded", message)
+        if not behind:
+            behind = [m for m in self._workers(cluster) if self._version(m) not in ("", state.version)]
+            state.next = state.version
+        if not behind and state.version != kubernetes.version:
+            try:
+                hops = bootstrapper_of(self.env, cluster).hops(state.version, kubernetes.version)
+            except PluginError as error:
+                return Trouble(reason="BootstrapperMissing", message=f"{error.message}; {error.remedy}", stalled=True)
+            except SupplierError as error:
+                remedy = f"; {error.remedy}" if error.remedy else ""
+                return Trouble(reason="UpgradeRefused", message=f"{error.message}{remedy}", stalled=True)
+            state.next = hops[0]
+            behind = [m for m in planes if self._version(m) not in ("", state.next)]
+            self.env.events.event(cluster, "Normal", "Upgrading", f"from {state.version} to {' to '.join(hops)}")
+        if not behind:
+            return None
+        chosen = behind[0]
+        if not chosen.status.is_true("Ready"):
+            return Trouble(
+                reason="Upgrading", message=f"{chosen.name} is upgraded to {state.next} when it is Ready", after=SOON
+            )
+        state.upgrading = chosen.uid
+        return Trouble(reason="Upgrading", message=f"{chosen.name} is the next to be upgraded to {state.next}", after=0.1)
+
+    # -- below -----------------------------------------------------------------------------------------------------------
+
+    def _go_on(self, cluster: Cluster, state: ControlPlaneStatus, machine: Machine) -> Trouble:
+        first = machine.spec.role == "controlPlane" and not any(
+            self._version(m) == state.next for m in control_planes(self.env, cluster) if m.uid != machine.uid
+        )
+        plan = cluster_plan(self.env, cluster, version=state.next)
+        node = node_plan(self.env, cluster, machine, first=first)
+        bootstrapper = bootstrapper_of(self.env, cluster)
+        progress = self.guest.step(
+            machine,
+            TASK,
+            lambda: bootstrapper.steps(Task.UPGRADE, plan, node),
+            key=Key(cluster.namespace, cluster.name),
+            salt=state.next,
+            wish=str(cluster.metadata.generation),
+        )
+        message = f"{machine.name} is being upgraded to {state.next}: {_words(progress)}"
+        if progress.state == "failed":
+            return Trouble(reason="UpgradeFailed", message=message, after=progress.after or LATER, stalled=True)
+        return Trouble(reason="Upgrading", message=message, after=progress.after or SOON)
+
+    def _workers(self, cluster: Cluster) -> list[Machine]:
+        machines: list[Machine] = self.env.cache.by(Machine, "cluster", f"{cluster.namespace}/{cluster.name}")
+        book = self.env.shared(Bootstraps)
+        found = [m for m in machines if m.spec.role == "worker" and not m.deleting and book.joined(m)]
+        return sorted(found, key=lambda m: m.name)
+
+    def _version(self, machine: Machine) -> str:
+        """What its kubelet says, "" while its Node is not known."""
+        node = self.nodes.of(machine)
+        return node.kubelet_version if node is not None else ""
+
+
+def _words(progress: Progress) -> str:
+    where = (
+        f"step {progress.number} of {progress.total}, {progress.title or progress.step}"
+        if progress.total
+        else "its steps are sent"
+    )
+    match progress.state:
+        case "done":
+            return "its kubelet is awaited"
+        case "failed" | "retrying":
+            last = progress.tail.strip().splitlines()[-1:] or ["it printed nothing"]
+            remedy = f"; {progress.remedy}" if progress.remedy else ""
+            return f"{where} failed with exit code {progress.exit_code}: {last[0]}{remedy}"
+        case _:
+            return where
