@@ -129,7 +129,7 @@ def test_workers_get_no_key(plan, node, secrets):
 
 
 def test_values_cannot_become_commands(plan, node, secrets):
-    evil = "x'; touch /tmp/evil; '"
+    evil = "x'; touch /evil; '"
     for step in BOOTSTRAPPER.steps(Task.JOIN, plan(host="h", pod_cidr=evil), node(name=evil), secrets):
         result = subprocess.run(["sh", "-n"], input=step.script, text=True, capture_output=True)
         assert result.returncode == 0
