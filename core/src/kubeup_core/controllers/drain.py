@@ -178,6 +178,8 @@ class Drains:
         self._silent.pop(machine.uid, None)
         if warn:
             self.env.events.event(machine, "Warning", f"Drain{reason}", message)
+        elif reason == DRAINED:
+            self.env.events.event(machine, "Normal", DRAINED, message)
         return Progress(over=True, reason=reason, message=message)
 
     def _ask(self, cluster: Cluster, machine: Machine, key: Key, verb: str, fn: Callable[[], T]) -> T:
