@@ -221,7 +221,7 @@ def test_when_the_only_control_plane_is_lost_nobody_begins_again_and_the_way_out
     h.advance(600)
     assert rehearsal.joined == began
     message = h.condition(Cluster, "demo", "ControlPlaneReady")[2]
-    assert "restore" in message
+    assert "create it anew" in message
 
 
 def test_a_control_plane_that_is_lost_is_replaced_and_joins(h: Harness, rehearsal: Rehearsal) -> None:
