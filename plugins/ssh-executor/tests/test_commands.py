@@ -167,7 +167,7 @@ def test_another_user_becomes_root_by_sudo(sshd, run, users):
 
 def test_sudo_that_asks_for_a_password_is_told_with_the_remedy(sshd, run, users):
     with pytest.raises(Denied, match=r"may not become root without a password: .*password is required") as caught:
-        run(sshd().access(user="asks"), "touch /tmp/never")
+        run(sshd().access(user="asks"), "touch /var/never")
     assert "asks ALL=(ALL) NOPASSWD: ALL" in caught.value.remedy
 
 
