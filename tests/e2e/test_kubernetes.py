@@ -61,9 +61,9 @@ def machines(kubeup: Any, docker_node: Any, request: pytest.FixtureRequest) -> I
     left = docker_node.ps(cluster_name="demo")
     if not left:
         return
-    for command in (["kubeup", "why", "cluster/demo"], ["kubeup", "logs"], *(_log(docker_node.host, c["Id"]) for c in left)):
+    for command in (*(_log(docker_node.host, c["Id"]) for c in left), ["kubeup", "logs"], ["kubeup", "why", "cluster/demo"]):
         said = subprocess.run(command, env=kubeup.env | {"PATH": PATH}, capture_output=True, text=True, check=False, timeout=60)
-        print(f"\n$ {' '.join(command)}\n{said.stdout[-6000:]}{said.stderr[-2000:]}")
+        print(f"\n$ {' '.join(command)}\n{said.stdout[-3000:]}{said.stderr[-1000:]}")
     subprocess.run(["kubeup", "down", "--yes"], env=kubeup.env | {"PATH": PATH}, capture_output=True, check=False, timeout=240)
     for container in docker_node.ps(cluster_name="demo"):
         docker_node.remove(container["Id"])
@@ -278,16 +278,8 @@ def test_packages_come_from_a_signed_repository_and_images_from_a_registry(
     workload = Workload(kubeup)
     assert len(workload.ready()) == 1
     (machine,) = machines.ps(cluster_name="demo")
-    ask = [
-        "docker",
-        "-H",
-        machines.host,
-        "exec",
-        machine["Id"],
-        "sh",
-        "-c",
-        "dpkg -s kubelet | grep ^Version; apt-mark showhold",
-    ]
+    script = "dpkg -s kubelet | grep ^Version; apt-mark showhold"
+    ask = ["docker", "-H", machines.host, "exec", machine["Id"], "sh", "-c", script]
     held = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=60).stdout
     assert f"Version: {BUILT.removeprefix('v')}-" in held
     assert {"kubeadm", "kubelet"} <= set(held.split())
@@ -333,16 +325,8 @@ def _etcd(workload: Workload) -> list[str]:
 
 
 def _log(host: str, container: str) -> list[str]:
-    return [
-        "docker",
-        "-H",
-        host,
-        "exec",
-        container,
-        "sh",
-        "-c",
-        "journalctl -n 40 --no-pager -u kubelet -u containerd -u haproxy",
-    ]
+    script = "journalctl -n 8 --no-pager -o cat -u kubelet -u containerd -u haproxy | cut -c-160"
+    return ["docker", "-H", host, "exec", container, "sh", "-c", script]
 
 
 def _address() -> str:
