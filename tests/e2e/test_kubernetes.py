@@ -45,7 +45,6 @@ def bundle(
         digest = create(kubernetes_bundle_inputs(version), version, "amd64", file) if not file.exists() else _sha256(file)
         config = {
             "imageRepository": "kubeup.local", "images": {"etcd": "3.4.23-0"}, "dns": False, "minimumDisk": "512Mi",
-            "extraArgs": {"controllerManager": {"node-monitor-grace-period": "16s"}},
         }  # fmt: skip
         return {"version": version, "bundle": {"path": str(file), "sha256": digest}, "config": config}
 
@@ -219,9 +218,10 @@ def test_three_control_planes_and_two_workers_come_up_heal_scale_and_go(
     kubeup.kubectl("scale", "nodepool", "workers", "--replicas=4")
     until(lambda: len(kubeup.machines(ready=True)) >= 7 and len(_workers(workload)) == 4, "four workers", 300)
     kubeup.kubectl("scale", "nodepool", "workers", "--replicas=1")
-    until(lambda: len(_workers(workload)) == 1, "one worker", 300)
-    drained = [e for e in kubeup.get("events")["items"] if e["reason"] == "Drained"]
-    assert len({e["involvedObject"]["name"] for e in drained}) == 3
+    until(lambda: len([n for n in workload.nodes() if n.startswith("workers-")]) == 1, "one worker's Node", 300)
+    events = kubeup.get("events")["items"]
+    drained = {e["involvedObject"]["name"] for e in events if e["reason"] == "Drained"}
+    assert len(drained) == 3, [(e["involvedObject"]["name"], e["reason"], e["message"]) for e in events if "rain" in e["reason"]]
 
     kubeup("down", "--yes", seconds=300)
     assert machines.ps(cluster_name="demo") == []

@@ -176,10 +176,8 @@ class Drains:
     def _over(self, machine: Machine, reason: str, message: str, *, warn: bool = False) -> Progress:
         self._next.pop(machine.uid, None)
         self._silent.pop(machine.uid, None)
-        if warn:
-            self.env.events.event(machine, "Warning", f"Drain{reason}", message)
-        elif reason == DRAINED:
-            self.env.events.event(machine, "Normal", DRAINED, message)
+        name = DRAINED if reason == DRAINED else f"Drain{reason}"
+        self.env.events.event(machine, "Warning" if warn else "Normal", name, message)
         return Progress(over=True, reason=reason, message=message)
 
     def _ask(self, cluster: Cluster, machine: Machine, key: Key, verb: str, fn: Callable[[], T]) -> T:
