@@ -28,6 +28,7 @@ COMMANDS = {
     "delete": "Mark objects for deletion",
     "init": "Write a commented cluster.yaml for a provider",
     "providers": "Installed providers: what they can do, how they are configured",
+    "steps": "What kubeup runs on a cluster's machines: a runbook, or a script for one",
     "etcd": "Snapshots of a cluster's etcd: take one now, list them",
     "kubeconfig": "Where the kubeconfig is; merge it into yours",
     "serve": "Run the server in the foreground",

@@ -17,7 +17,7 @@ from ..kinds.cluster import ClusterStatus
 from ..login import ConfigError, parse_kubeconfig
 from ..objects import ObjectMeta, parse_timestamp, timestamp
 from ..pki import BadPair, Pair, check_authority, kubeconfig, make_authority, make_key_pair, sign_client, signed_by, span
-from ..runtime.controller import Env
+from ..runtime.controller import Env, Known
 from .ssh_keys import values
 from .troubles import LATER, Trouble
 
@@ -45,7 +45,7 @@ def secret_name(cluster: str, what: str) -> str:
     return f"{cluster}-{what}"
 
 
-def pki_of(env: Env, cluster: Cluster) -> Mapping[str, str]:
+def pki_of(env: Known, cluster: Cluster) -> Mapping[str, str]:
     """`Secrets.pki`: name under the PKI folder -> PEM. Empty before the keys are made."""
     found: dict[str, str] = {}
     for what, (certificate, key) in FILES.items():
@@ -56,7 +56,7 @@ def pki_of(env: Env, cluster: Cluster) -> Mapping[str, str]:
     return found
 
 
-def authority_of(env: Env, cluster: Cluster) -> str:
+def authority_of(env: Known, cluster: Cluster) -> str:
     """The cluster's certificate authority in PEM; "" before it is made."""
     pair = _stored(env, cluster, "ca")
     return pair.certificate if pair is not None else ""
@@ -185,7 +185,7 @@ def _members(planes: Iterable[Machine]) -> Iterator[End]:
             )
 
 
-def _stored(env: Env, cluster: Cluster, what: str) -> Pair | None:
+def _stored(env: Known, cluster: Cluster, what: str) -> Pair | None:
     secret = env.cache.get(Secret, secret_name(cluster.name, what), cluster.namespace)
     found = values(secret) if secret is not None else {}
     return Pair(found["tls.crt"], found["tls.key"]) if found.get("tls.crt") and found.get("tls.key") else None

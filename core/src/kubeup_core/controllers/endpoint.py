@@ -12,7 +12,7 @@ from ..kinds.cluster import ClusterStatus, EndpointStatus, Resolved
 from ..kinds.load_balancer import Health, ListenerSpec, LoadBalancerSpec, Members
 from ..kinds.machine import CLUSTER_LABEL, ROLE_LABEL
 from ..objects import ObjectMeta
-from ..runtime.controller import Env
+from ..runtime.controller import Env, Known
 from ..statuses import AlreadyExists
 from .balancer_hosts import default_balancer_provider
 from .members import address_of
@@ -36,7 +36,7 @@ def on_machine(cluster: Cluster, status: ClusterStatus) -> bool:
     return cluster.spec.endpoint.host == "auto" and not balanced(cluster, status)
 
 
-def reaches_itself(env: Env, cluster: Cluster) -> bool:
+def reaches_itself(env: Known, cluster: Cluster) -> bool:
     """Whether a control plane that connects to the endpoint gets an answer also when the balancer chooses that very machine."""
     balancer = env.cache.get(LoadBalancer, cluster.name + SUFFIX, cluster.namespace)
     told = balancer.status.condition("SelfReach") if balancer is not None else None

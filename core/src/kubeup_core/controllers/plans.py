@@ -9,14 +9,14 @@ from collections.abc import Iterable
 
 from ..bootstrapper import Archive, ClusterPlan, NodePlan, Peer, Taint
 from ..kinds import Cluster, LoadBalancer, Machine, NodePool
-from ..runtime.controller import Env
+from ..runtime.controller import Known
 from .bootstraps import Bootstraps
 from .certificates import authority_of
 from .endpoint import API_PORT, SUFFIX, reaches_itself
 from .members import address_of
 
 
-def cluster_plan(env: Env, cluster: Cluster, machine: Machine | None = None, version: str = "") -> ClusterPlan:
+def cluster_plan(env: Known, cluster: Cluster, machine: Machine | None = None, version: str = "") -> ClusterPlan:
     """machine: whose steps it is for; a control plane that joins cannot reach itself through some balancers, so it does through a
     peer. version: absent, the one that machines are made with now."""
     kubernetes, network = cluster.spec.kubernetes, cluster.spec.network
@@ -48,7 +48,7 @@ def cluster_plan(env: Env, cluster: Cluster, machine: Machine | None = None, ver
     )
 
 
-def _endpoint(env: Env, cluster: Cluster, machine: Machine | None, peers: tuple[Peer, ...]) -> tuple[str, int]:
+def _endpoint(env: Known, cluster: Cluster, machine: Machine | None, peers: tuple[Peer, ...]) -> tuple[str, int]:
     """Host and port of the API for a machine's steps."""
     joins = machine is not None and machine.spec.role == "controlPlane" and not env.shared(Bootstraps).joined(machine)
     if joins and peers and not reaches_itself(env, cluster):
@@ -57,7 +57,7 @@ def _endpoint(env: Env, cluster: Cluster, machine: Machine | None, peers: tuple[
     return (endpoint.host, endpoint.port) if endpoint is not None else ("", cluster.spec.endpoint.port)
 
 
-def node_plan(env: Env, cluster: Cluster, machine: Machine, *, first: bool | None = None) -> NodePlan:
+def node_plan(env: Known, cluster: Cluster, machine: Machine, *, first: bool | None = None) -> NodePlan:
     """first: absent, whether it is the machine that begins the cluster."""
     status, resolved = cluster.status.control_plane, machine.status.resolved
     pool = env.cache.get(NodePool, machine.spec.pool, machine.namespace) if machine.spec.pool else None
@@ -74,7 +74,7 @@ def node_plan(env: Env, cluster: Cluster, machine: Machine, *, first: bool | Non
     )
 
 
-def control_planes(env: Env, cluster: Cluster) -> list[Machine]:
+def control_planes(env: Known, cluster: Cluster) -> list[Machine]:
     """Those that there are, the one that began the cluster first."""
     status = cluster.status.control_plane
     first = status.first_uid if status is not None else ""
@@ -89,7 +89,7 @@ def schedulable(cluster: Cluster, pools: Iterable[NodePool]) -> bool:
     return not any(p.spec.role == "worker" and not p.deleting for p in pools) if wish == "auto" else wish == "true"
 
 
-def names(env: Env, cluster: Cluster) -> tuple[str, ...]:
+def names(env: Known, cluster: Cluster) -> tuple[str, ...]:
     """Beyond its own addresses, what the API may be called: the endpoint, and whatever its balancer is known by."""
     found = [cluster.spec.endpoint.host if cluster.spec.endpoint.host != "auto" else ""]
     balancer = env.cache.get(LoadBalancer, cluster.name + SUFFIX, cluster.namespace)

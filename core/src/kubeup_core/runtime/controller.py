@@ -61,6 +61,15 @@ class Together(Protocol):
         ...
 
 
+class Known(Protocol):
+    """The part of an Env that is enough to read: what there is, and what controllers remember of it."""
+
+    @property
+    def cache(self) -> Cache: ...
+
+    def shared(self, cls: type[T]) -> T: ...
+
+
 @dataclass
 class Env:
     """Everything a controller may use. installation: the id in every mark."""
