@@ -8,16 +8,22 @@ MEMBER_FILES := $(MEMBERS:%=%/pyproject.toml)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test check bench format constraints clean
+.PHONY: help up down local local-down test check bench format constraints clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 up: .venv/run ## set up, and bring docs/examples/quickstart.yaml up on the simulator
 	@$(BIN)/kubeup up -f docs/examples/quickstart.yaml
 
 down: .venv/run ## take the quickstart down again, to nothing
 	@$(BIN)/kubeup down -f docs/examples/quickstart.yaml --yes --volumes
+
+local: .venv/dev ## a real Kubernetes cluster on this machine's Docker engine; sets everything up that it needs
+	@$(BIN)/python tests/artifacts local
+
+local-down: .venv/dev ## take that cluster away again
+	@$(BIN)/python tests/artifacts local-down
 
 test: .venv/dev ## set up, and run every test
 	@$(BIN)/python tests/artifacts/system.py

@@ -2,6 +2,7 @@
 
 python tests/artifacts machine|binaries|images|bundle|repository [VERSION]
 python tests/artifacts serve [VERSION]      a registry and the repository, until interrupted
+python tests/artifacts local|local-down     a Kubernetes cluster on this machine's Docker engine, and away again
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ PACKAGE = "kubeup_artifacts"
 
 
 def main(arguments: list[str]) -> int:
-    from kubeup_artifacts import build, bundle_inputs, images, kubernetes, registry, repository
+    from kubeup_artifacts import build, bundle_inputs, images, kubernetes, local, registry, repository
 
     what, version = (*arguments, kubernetes.VERSIONS[0])[:2]
     makers = {
@@ -35,6 +36,8 @@ def main(arguments: list[str]) -> int:
                 )
                 signal.pause()
             return 0
+        if what in ("local", "local-down"):
+            return local.up() if what == "local" else local.down()
         if what not in makers:
             print(__doc__, file=sys.stderr)
             return 2

@@ -57,10 +57,10 @@ def test_a_pool_of_containers_comes_up_heals_scales_rolls_and_goes(
     assert docker_engine.networks(cluster_name="local") == []
 
 
-def test_the_example_for_docker_is_the_quickstart_with_another_provider() -> None:
+def test_the_example_of_containers_is_the_quickstart_with_another_provider() -> None:
     from pathlib import Path
 
-    text = Path(__file__).parents[2].joinpath("docs/examples/docker.yaml").read_text()
+    text = Path(__file__).parents[2].joinpath("docs/examples/containers.yaml").read_text()
     cluster, pool = yaml.safe_load_all(text)
     assert cluster["spec"] == {"provider": "docker"}
     assert pool["spec"]["replicas"] == 3

@@ -221,7 +221,9 @@ def test_three_control_planes_and_two_workers_come_up_heal_scale_and_go(
     until(lambda: len([n for n in workload.nodes() if n.startswith("workers-")]) == 1, "one worker's Node", 300)
     events = kubeup.get("events")["items"]
     drained = {e["involvedObject"]["name"] for e in events if e["reason"] == "Drained"}
-    assert len(drained) == 3, [(e["involvedObject"]["name"], e["reason"], e["message"]) for e in events if "rain" in e["reason"]]
+    assert len(drained) == 3, [
+        (e["involvedObject"]["name"], e["reason"], e["message"]) for e in events if "rain" in e["reason"]
+    ]
 
     kubeup("down", "--yes", seconds=300)
     assert machines.ps(cluster_name="demo") == []
