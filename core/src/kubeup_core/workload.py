@@ -248,12 +248,13 @@ class Workload:
         return name
 
     def gate_look(self, name: str) -> bool:
-        """Whether the Service has got Endpoints: the controllers see what the API servers are told."""
+        """Whether the Service has got Endpoints: the controllers see what the API servers are told. Addresses that are not ready
+        count: in a new cluster the kubelet says of its static pods only after a minute or so that they are."""
         try:
             found = self.request("GET", f"/api/v1/namespaces/kube-system/endpoints/{name}")
         except NotFound:
             return False
-        return any(subset.get("addresses") for subset in found.get("subsets") or ())
+        return any(subset.get("addresses") or subset.get("notReadyAddresses") for subset in found.get("subsets") or ())
 
     def gate_end(self, name: str) -> None:
         self._delete(f"/api/v1/namespaces/kube-system/services/{name}")
