@@ -70,6 +70,16 @@ def test_one_that_vanished_is_taken_out_of_etcd_and_replaced_unattended(harness:
     assert harness.workload().nodes() == sorted(rehearsal.etcd)
 
 
+def test_two_that_are_deleted_at_once_leave_etcd_one_after_the_other(harness: Harness, rehearsal: Rehearsal) -> None:
+    """Nobody comes after them, so neither may wait until the other is replaced."""
+    harness.edit(Cluster, "demo", spec={"controlPlane": {"replicas": 1}})
+    for name in PLANES[1:]:
+        harness.delete(Machine, name)
+    harness.until(lambda: [m.name for m in harness.machines()] == [PLANES[0]], 1800)
+    harness.ready(1, 1800)
+    assert list(rehearsal.etcd) == [PLANES[0]]
+
+
 def test_the_others_settle_once_for_each_that_joins(harness: Harness) -> None:
     def settled() -> dict[str, int]:
         runs = harness.cloud.guest.jobs.runs

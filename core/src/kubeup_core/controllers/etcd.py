@@ -63,7 +63,7 @@ class Members:
                 member = member_of(members, machine)
                 if member is None:
                     return None
-                ready = {m.name for m in alive if m.status.is_true("Ready")}
+                ready = {m.name for m in joined if _works(m)}
                 why = refusal(members, member, ready)
                 if why:
                     return Trouble(reason="EtcdNeedsQuorum", message=why, after=SOON)
@@ -115,6 +115,11 @@ def refusal(members: Sequence[EtcdMember], leaving: EtcdMember, ready: Collectio
         f"it stays a member of etcd until others are well again: without it etcd would have {len(others)} members and need {needed} "
         f"that work, but {lame} {'does' if len(others) - len(working) == 1 else 'do'} not; it goes by itself when they do"
     )
+
+
+def _works(machine: Machine) -> bool:
+    """One that is being deleted counts as long as it runs: its etcd has a vote, and a part in every quorum, until it is out itself."""
+    return machine.status.is_true("NodeHealthy" if machine.deleting else "Ready")
 
 
 def _tail(output: bytes) -> str:
