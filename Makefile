@@ -28,7 +28,7 @@ local-down: .venv/dev ## take that cluster away again
 test: .venv/dev ## set up, and run every test
 	@$(BIN)/python tests/artifacts/system.py
 	@$(BIN)/python tests/artifacts bundle || echo "going on without: the tests of real Kubernetes say what they miss"
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/dev ## ruff, mypy --strict, import-linter, the repository's rules
 	$(BIN)/ruff check .
