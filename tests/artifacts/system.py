@@ -18,6 +18,8 @@ COMMANDS = {
     "iptables": "iptables",
     "mmdebstrap": "mmdebstrap",
     "haproxy": "haproxy",
+    # what reads user-data
+    "cloud-init": "cloud-init",
     # servers of the tests' own, on loopback
     "openssh-server": "sshd",
     "sudo": "sudo",
@@ -34,6 +36,8 @@ COMMANDS = {
     "gpgv": "gpgv",
 }
 """Debian package -> the command, or the path, that proves that it is there, from whatever source."""
+
+CLOUD_INIT_OFF = Path("/etc/cloud/cloud-init.disabled")
 
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 """Where commands are looked for: a user's PATH on Debian lacks the sbin folders."""
@@ -60,6 +64,9 @@ def advice(packages: list[str]) -> str:
 
 def install(packages: list[str]) -> None:
     """Install by apt. The package lists are renewed only when the first try fails: they are usually fresh enough, and slow."""
+    if "cloud-init" in packages:  # it is asked about user-data, and must not do anything to this machine at its next boot
+        CLOUD_INIT_OFF.parent.mkdir(parents=True, exist_ok=True)
+        CLOUD_INIT_OFF.touch()
     command = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     if subprocess.run(command, env=environment, capture_output=True).returncode == 0:

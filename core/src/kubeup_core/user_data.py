@@ -1,7 +1,8 @@
-"""User-data: what a machine is told at its first boot, as cloud-config. Pure; called by `controllers/placement.py` for each Launch.
+"""User-data: what a machine is told at its first boot, as cloud-config. Pure; called by `controllers/user_data.py` for each Launch.
 
-For what has to be there before anybody reaches the machine: public keys and files. Bootstrap steps go over the machine's access. A
-rendering is stored with its Launch and may be read by whoever is on the machine, or may read the place's API: it never holds a secret.
+For what has to be there before anybody reaches the machine, or where nobody ever does: public keys, files, and jobs of steps that it
+runs by itself. A rendering is stored with its Launch and may be read by whoever is on the machine, or may read the place's API: it
+never holds a private key. The one thing in it that opens a door is the bootstrap token of a worker that nobody reaches, for minutes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .bootstrapper import Step
+from .bootstrapping.job import pack
+from .bootstrapping.seed import AT_BOOT, PATH, at_boot, seed
 from .errors import InvalidSpec
 
 SECRETS = ("PRIVATE KEY", "BEGIN CERTIFICATE REQUEST")
@@ -27,15 +31,36 @@ class BootFile:
     mode: str = "0644"
 
 
-def render(keys: Sequence[str] = (), files: Sequence[BootFile] = (), *, limit: int) -> bytes:
+@dataclass(frozen=True, kw_only=True)
+class BootJobs:
+    """Jobs of steps that each member of a launch runs by itself, by its index.
+
+    members  (name, steps of each of its jobs, in order); without files that somebody would have to send
+    whoami   shell that prints, on the machine, its member's name or index
+    alone    nobody else will ever run them: they are tried for ever, and a token may be in them
+    """
+
+    members: Sequence[tuple[str, Sequence[Sequence[Step]]]]
+    whoami: str
+    alone: bool = False
+
+
+class TooLong(InvalidSpec):
+    """The place does not take that much; with fewer members it may."""
+
+
+def render(
+    keys: Sequence[str] = (), files: Sequence[BootFile] = (), jobs: BootJobs | None = None, *, limit: int, what: str = ""
+) -> bytes:
     """The same bytes for the same input; b"" when there is nothing to tell.
 
     keys   public keys, for the image's own user and for root
     limit  bytes that the place takes; where the text is longer, it is compressed, which cloud-init reads as well
-    Raises InvalidSpec when it is too long even so, and for what is no public key.
+    what   can be made smaller: a path in the spec, spec.machine.files when absent
+    Raises TooLong when it is too long even so, and InvalidSpec for what is no public key, or is private.
     """
     keys = [key.strip() for key in keys if key.strip()]
-    if not keys and not files:
+    if not keys and not files and jobs is None:
         return b""
     for key in keys:
         if "\n" in key or len(key.split()) < 2 or any(secret in key for secret in SECRETS):
@@ -52,26 +77,39 @@ def render(keys: Sequence[str] = (), files: Sequence[BootFile] = (), *, limit: i
     config: dict[str, object] = {}
     if keys:
         config |= {"ssh_authorized_keys": keys, "disable_root": False}
-    if files:
-        config["write_files"] = [
-            {
-                "path": file.path,
-                "permissions": file.mode,
-                "owner": "root:root",
-                "encoding": "b64",
-                "content": base64.b64encode(file.content.encode()).decode(),
-            }
-            for file in files
-        ]
+    written = [_file(file.path, file.mode, file.content.encode()) for file in files]
+    if jobs is not None:
+        packed = [(name, [pack(_public(steps)) for steps in theirs]) for name, theirs in jobs.members]
+        written.append(_file(PATH, "0600", seed(packed, jobs.whoami)))
+        written.append(_file(AT_BOOT, "0700", at_boot(0 if jobs.alone else 1).encode()))
+    if written:
+        config["write_files"] = written
     # JSON is YAML, and has no two ways to write a thing.
     text = b"#cloud-config\n" + json.dumps(config, indent=1).encode() + b"\n"
     if len(text) <= limit:
         return text
-    packed = gzip.compress(text, mtime=0)
-    if len(packed) <= limit:
-        return packed
-    raise InvalidSpec(
-        f"the user-data of its machines has {len(packed)} bytes, and the place takes {limit}",
-        path="spec.machine.files",
+    packed_text = gzip.compress(text, mtime=0)
+    if len(packed_text) <= limit:
+        return packed_text
+    raise TooLong(
+        f"the user-data of its machines has {len(packed_text)} bytes, and the place takes {limit}",
+        path=what or "spec.machine.files",
         remedy="take files out of the template, or put them into the image",
     )
+
+
+def _file(path: str, mode: str, content: bytes) -> dict[str, str]:
+    encoded = base64.b64encode(content).decode()
+    return {"path": path, "permissions": mode, "owner": "root:root", "encoding": "b64", "content": encoded}
+
+
+def _public(steps: Sequence[Step]) -> Sequence[Step]:
+    """Raises InvalidSpec where a private key is in one."""
+    for step in steps:
+        texts = [step.script, step.check, *(file.content.decode(errors="replace") for file in step.files)]
+        if any(secret in text for secret in SECRETS for text in texts):
+            raise InvalidSpec(
+                f"the step {step.name} holds a private key, and user-data is no place for one",
+                remedy="use a Provider whose machines are reached (ssh, execute)",
+            )
+    return steps

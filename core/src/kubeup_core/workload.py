@@ -199,6 +199,10 @@ class Workload:
         self.request("POST", "/api/v1/namespaces/kube-system/secrets", params=_FIELDS, body=body)
         return Token(f"{token_id}.{secret}", until)
 
+    def token_delete(self, token: str) -> None:
+        """Nobody joins with it any more. Succeeds when it is gone."""
+        self._delete(f"/api/v1/namespaces/kube-system/secrets/bootstrap-token-{token.partition('.')[0]}")
+
     # -- manifests -------------------------------------------------------------------------------------------------------
 
     def apply(self, manifest: str) -> list[str]:

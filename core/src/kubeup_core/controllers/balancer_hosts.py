@@ -108,7 +108,7 @@ class BalancerHosts:
         home, found = usable(self.env, cluster.spec.provider)
         if home is None:
             return None, found
-        if home.capabilities.access == "none":
+        if home.access == "none":
             message = (
                 f"Provider {home.name} offers no way into its machines, so no load balancer of Provider {place.name} can be set up on "
                 "them; use a Provider whose machines are reached by ssh, or by its own execute"
@@ -141,7 +141,7 @@ class BalancerHosts:
             return (), None
         if not place.held:
             return (), Trouble(reason="Starting", message=f"Provider {place.name} is being prepared; wait a moment", after=STEP)
-        if home.capabilities.access == "ssh":
+        if home.access == "ssh":
             try:
                 ensure_ssh_keys(self.env, cluster)  # hosts accept the cluster's key, in a plain cluster too
             except SupplierError as error:

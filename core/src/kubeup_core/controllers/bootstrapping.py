@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..bootstrapper import NO_SECRETS, File, Secrets, Step, Task
+from ..bootstrapper import NO_SECRETS, Secrets, Step, Task
 from ..bootstrapping.results import last_lines
 from ..errors import InvalidSpec, SupplierError
-from ..kinds import Cluster, Machine, Secret
+from ..kinds import Cluster, Machine
+from ..objects import timestamp
 from ..plugins import PluginError
 from ..runtime.controller import Env, Key
 from .access import Reach, not_reached
@@ -20,13 +21,17 @@ from .bootstraps import Bootstrapped, Bootstraps, bootstrapper_of
 from .certificates import pki_of
 from .control_plane import permission
 from .guest import Guest, Guests, Progress
+from .machine_files import own_files
 from .nodes import Nodes, Told
 from .plans import cluster_plan, node_plan
-from .ssh_keys import values
 from .troubles import SOON, Trouble
+from .user_data import joins_until
 
 TAIL = 2_000
 """Characters of a failed step's output that are kept in the status."""
+
+GRACE = 120.0
+"""Seconds after the end of a token in which a machine that has just used it may yet appear."""
 
 
 class Bootstrapping:
@@ -45,7 +50,8 @@ class Bootstrapping:
         if known is not None and known.done:
             return known
         try:
-            report = self._prepare(machine, cluster, key)
+            alone = machine.status.access is not None and machine.status.access.kind == "none"
+            report = self._alone(machine, cluster) if alone else self._prepare(machine, cluster, key)
         except _Waits as waits:
             report = _held(waits.trouble)
         except SupplierError as error:
@@ -80,6 +86,34 @@ class Bootstrapping:
         progress = self._task(allowed, machine, cluster, key)
         reason = "Initializing" if allowed is Task.INIT else "Joining"
         return self._report(machine, progress, reason, since=turn)
+
+    def _alone(self, machine: Machine, cluster: Cluster) -> Bootstrapped:
+        """Nobody gets into it: it does what its user-data says, and has joined when its Node is there."""
+        until, api = joins_until(self.env, machine), self.nodes.api(cluster)
+        unseen = Told(ok=None, reason="NoAccess", message="its Provider offers no way in, so nothing is run on it")
+        if self.nodes.of(machine) is not None:
+            joined = Told(ok=True, reason="NodeJoined", message="its Node is in the cluster")
+            return Bootstrapped(done=True, joining=True, reachable=unseen, bootstrapped=joined)
+        lost = False
+        if until is None:
+            reason, lost = "NoAccess", machine.spec.role != "controlPlane"
+            said = "there is no way into it, and its user-data does not tell it how to join; give its Provider a way in"
+        elif self.env.clock.wall() > until + GRACE and api.ok is True:
+            reason, lost = "TokenExpired", True
+            said = f"its user-data has a token that was valid until {timestamp(until)}, and it has not joined; its console may tell why"
+        else:
+            reason = "Joining"
+            said = "it prepares itself and joins by its user-data; its Node is waited for, and until then only its console tells more"
+        return Bootstrapped(
+            done=False,
+            joining=until is not None,
+            reachable=unseen,
+            bootstrapped=Told(ok=False, reason=reason, message=said),
+            held=not lost and until is not None and api.ok is not True,
+            stalled=until is None,
+            lost=lost,
+            after=SOON,
+        )
 
     def _task(self, task: Task, machine: Machine, cluster: Cluster, key: Key) -> Progress:
         wish = str(cluster.metadata.generation)
@@ -128,50 +162,6 @@ class Bootstrapping:
             tail=progress.tail[-TAIL:],
             after=progress.after,
         )
-
-
-def own_files(env: Env, cluster: Cluster, machine: Machine) -> tuple[Step, ...]:
-    """The template's files and SSH keys as a step of their own. Raises InvalidSpec for a Secret that is missing."""
-    template = machine.spec.machine.over(cluster.spec.machine)
-    found = []
-    for wanted in template.files or ():
-        content, secret = (wanted.content or "").encode(), False
-        if wanted.secret_ref is not None:
-            ref, secret = wanted.secret_ref, True
-            namespace = ref.namespace or machine.namespace
-            held = env.cache.get(Secret, ref.name, namespace)
-            value = values(held).get(ref.key) if held is not None else None
-            if value is None:
-                raise InvalidSpec(
-                    f"there is no key {ref.key} in Secret {namespace}/{ref.name} for the file {wanted.path}",
-                    remedy=f"kubectl create secret generic {ref.name} -n {namespace} --from-literal={ref.key}=...",
-                )
-            content = value.encode()
-        found.append(File(path=wanted.path, content=content, mode=int(wanted.mode, 8), secret=secret))
-    keys = "".join(f"{line.strip()}\n" for line in template.ssh_keys or ())
-    if keys:
-        found.append(File(path="/etc/ssh/authorized_keys.d/root", content=keys.encode()))
-    if not found:
-        return ()
-    return (
-        Step(
-            name="machine-files",
-            title="puts the template's files in place",
-            script=_AUTHORIZE if keys else ":",
-            files=tuple(found),
-            timeout=60,
-            remedy="correct files or sshKeys in the machine's template",
-        ),
-    )
-
-
-_AUTHORIZE = """mkdir -p -m 0700 /root/.ssh
-touch /root/.ssh/authorized_keys
-chmod 0600 /root/.ssh/authorized_keys
-while read -r line; do
-    grep -qxF "$line" /root/.ssh/authorized_keys || echo "$line" >>/root/.ssh/authorized_keys
-done </etc/ssh/authorized_keys.d/root
-"""
 
 
 # -- below ---------------------------------------------------------------------------------------------------------------

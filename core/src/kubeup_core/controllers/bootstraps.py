@@ -21,6 +21,7 @@ class Bootstrapped:
     done      INIT or JOIN has succeeded
     joining   it is its turn: INIT or JOIN is being done
     held      it waits for its turn, or for something else than itself: no deadline runs
+    lost      it can never join any more: it has to be replaced
     since     awake seconds from which on it counts as slow; None: from its launch
     reachable, bootstrapped   for the conditions
     step, exit_code, tail     of the step that runs, or that failed; number: how many steps of the task are over
@@ -31,6 +32,7 @@ class Bootstrapped:
     bootstrapped: Told
     joining: bool = False
     held: bool = False
+    lost: bool = False
     stalled: bool = False
     since: float | None = None
     step: str = ""

@@ -15,7 +15,7 @@ from ..client import Event
 from ..errors import SupplierError
 from ..kinds import Cluster, Launch, LoadBalancer, Machine, NodePool, Provider, Volume
 from ..kinds.durations import parse_duration
-from ..kinds.machine import FINALIZER, NODE_ROLES, MachineStatus
+from ..kinds.machine import FINALIZER, NODE_ROLES, AccessStatus, MachineStatus
 from ..kinds.nodepool import Repair
 from ..objects import parse_timestamp, timestamp
 from ..runtime.controller import Controller, Env, Key, Result, Watch
@@ -235,6 +235,8 @@ class MachineController(Controller):
         status.state = "Joining" if joining else "Running"
         if machine.status.state == "Failed":
             return Result(after=after, slow=slow)  # it had its time; Ready is what it can still become
+        if report is not None and report.lost:
+            return self._fail(machine, made, state, stands.reason, stands.message, state.error)
         if not stands.held:
             left = self._left(machine, made, report)
             if left <= 0:
@@ -332,6 +334,9 @@ class MachineController(Controller):
         status.boot_id = state.boot_id or None
         status.addresses = addresses(state)
         status.access = access(state)
+        place = self.env.places.get(made.launch.spec.provider)
+        if place is not None and place.provider.spec.access.kind == "none":
+            status.access = AccessStatus(kind="none")
         status.resolved = resolved(made.launch, state)
         status.leaving_at = timestamp(state.leaving_at) if state.leaving_at is not None else None
 

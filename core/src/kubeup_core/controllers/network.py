@@ -227,7 +227,7 @@ class Networks:
         if overrides:
             self.env.plugins.overrides(type_, overrides)
         cidr = cluster.spec.network.machine_cidr
-        ssh_port = place.provider.spec.access.port if place.capabilities.access == "ssh" else None
+        ssh_port = place.provider.spec.access.port if place.access == "ssh" else None
         return NetworkSpec(
             mark=mark,
             name=cluster.name,

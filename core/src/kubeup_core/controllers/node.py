@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..bootstrapper import Taint
 from ..client import Event
 from ..errors import SupplierError
-from ..kinds import Cluster, Machine, NodePool, Secret
+from ..kinds import Cluster, Launch, Machine, NodePool, Secret
 from ..login import ConfigError
 from ..objects import parse_timestamp
 from ..runtime.calls import InProgress
@@ -80,7 +80,7 @@ class NodesController(Controller):
         if not self._connected(cluster, known):
             return Result()
         afters: list[float | None] = []
-        for part in (self._look, self._upkeep, self._leftovers, self._token, self._gate, self._manifests):
+        for part in (self._look, self._upkeep, self._leftovers, self._token, self._of_launches, self._gate, self._manifests):
             try:
                 afters.append(part(cluster, known, key))
             except InProgress as running:
@@ -258,6 +258,40 @@ class NodesController(Controller):
         for controller, who in asking:
             self.env.wake(controller, who)
         return None
+
+    def _of_launches(self, cluster: Cluster, known: Known, key: Key) -> float | None:
+        """Tokens that launches have been promised are made; those whose machines have joined, or went, are taken back. What is not
+        taken back, because this process ended, ends by itself."""
+        workload, now = known.workload, self.env.clock.wall()
+        if known.api.ok is not True or workload is None or not (known.wanted or known.of_launch):
+            return None
+        for launch, wake in list(known.wanted.items()):
+            try:
+                token = self._ask(cluster, key, f"make token for {launch}", workload.token_create)
+            except (StatusError, SupplierError):
+                return FAST
+            with self.nodes.lock:
+                known.of_launch[launch] = token._replace(until=token.until - workload.ahead(now))
+                known.wanted.pop(launch, None)
+            self.env.wake(*wake)
+        for launch, token in list(known.of_launch.items()):
+            if token.until > now and not self._joined(cluster, launch):
+                continue
+            try:
+                self._ask(cluster, key, f"take back token of {launch}", partial(workload.token_delete, token.value))
+            except (StatusError, SupplierError):
+                return SLOW
+            with self.nodes.lock:
+                known.of_launch.pop(launch, None)
+        return SLOW if known.of_launch else None
+
+    def _joined(self, cluster: Cluster, name: str) -> bool:
+        """Nobody needs the launch's token any more. One that is not written yet is about to be."""
+        launch = self.env.cache.get(Launch, name, cluster.namespace)
+        if launch is None or launch.status.phase != "Settled":
+            return False
+        machines = [self.env.cache.uid(Machine, member.uid) for member in launch.spec.members]
+        return all(m is None or m.deleting or m.status.is_true("Bootstrapped") for m in machines)
 
     def _gate(self, cluster: Cluster, known: Known, key: Key) -> float | None:
         return self.gates.step(cluster.uid, known, key)

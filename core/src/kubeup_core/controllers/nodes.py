@@ -15,7 +15,7 @@ from ..kinds import Cluster, Machine
 from ..objects import parse_timestamp
 from ..runtime.calls import Wakes
 from ..runtime.controller import Env, Key
-from ..workload import Workload
+from ..workload import Token, Workload
 
 MACHINE = "kubeup.dev/machine"
 """Annotation of a Node: the uid of the Machine that it stands for. A successor of the same name has another."""
@@ -74,6 +74,7 @@ class Known:
     listed     awake time of the last complete listing of its Nodes; None: never
     ahead      seconds by which the cluster's clock is ahead of ours
     token      a bootstrap token, and epoch seconds until which it is valid; asking: who waits for one
+    of_launch  tokens of launches whose machines join by themselves, by the launch's name; wanted: who waits for which
     gate_round what the last functional check was asked for; waiting: who is told its outcome
     """
 
@@ -88,6 +89,8 @@ class Known:
     token: str = ""
     token_until: float = 0.0
     asking: set[Wakes] = field(default_factory=set)
+    of_launch: dict[str, Token] = field(default_factory=dict)
+    wanted: dict[str, Wakes] = field(default_factory=dict)
     gate: Told = field(default_factory=lambda: Told(ok=None, reason="NotChecked", message="nobody has asked for a check"))
     gate_round: str | None = None
     waiting: set[Wakes] = field(default_factory=set)
@@ -170,6 +173,19 @@ class Nodes:
             self._entry(cluster).asking.add(wake)
         env.wake(self._controller, Key(cluster.namespace, cluster.name))
         return ""
+
+    def launch_token(self, cluster: Cluster, launch: str, wake: Wakes) -> Token | None:
+        """A bootstrap token of one launch's own, for the user-data of machines that nobody reaches; `until` is by our clock. It is
+        taken back when they have all joined. None while it is being made: `wake` is woken when it is there."""
+        env = self._attached()
+        with self.lock:
+            known = self._entry(cluster)
+            found = known.of_launch.get(launch)
+            if found is not None and found.until - env.clock.wall() > ENOUGH:
+                return found
+            known.wanted[launch] = wake
+        env.wake(self._controller, Key(cluster.namespace, cluster.name))
+        return None
 
     def gate(self, cluster: Cluster, round_: str, wake: Wakes) -> Told:
         """Whether the cluster works, and does not only look well: a Service that is made now gets Endpoints.

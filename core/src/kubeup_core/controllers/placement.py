@@ -25,6 +25,7 @@ from ..provider_types import PluginError
 from ..runtime.controller import Controller, Env, Key, Result, Watch
 from ..runtime.places import Cool, Place
 from ..supplier import Offer, Problem, Template
+from ..user_data import TooLong
 from .attachment import at_launch, misfit
 from .book import Book, Verdict
 from .marks import index_of, made_by, member_of, stored_offer, stored_template, to_template
@@ -33,7 +34,7 @@ from .network_rules import reachable
 from .offers import Choice, Option, affordable, choose, fits
 from .pauses import paused
 from .troubles import missing
-from .user_data import keep_user_data, user_data_for
+from .user_data import BootData, UserData, keep_user_data
 
 ALONE = "machine/"
 """Prefix of the keys of Machines without a pool; no name has a slash."""
@@ -76,6 +77,7 @@ class PlacementController(Controller):
         )
         super().__init__(env)
         self.book = env.shared(Book)
+        self.user_data = UserData(env, self.name)
         self._offers: dict[tuple[str, str], tuple[float, object, Sequence[Offer]]] = {}
 
     def reconcile(self, key: Key) -> Result:
@@ -324,17 +326,41 @@ class PlacementController(Controller):
         picked = list(zip(choice.machines, choice.slots, strict=True))
         pool = round_.pool if place.capabilities.addresses else None
         address = pool.annotations.get(ADDRESS, "") if pool is not None else ""
-        try:
-            user_data = user_data_for(self.env, round_.cluster, machines[0], place)
-        except SupplierError as error:
-            self._unable(round_, place.name, error)
-            return
         for start in range(0, len(picked), size):
-            members = [
-                LaunchMember(name=machines[i].name, uid=machines[i].uid, slot=slot, volumes=list(volumes[i]), address=address)
+            batch = [
+                (
+                    machines[i],
+                    LaunchMember(
+                        name=machines[i].name, uid=machines[i].uid, slot=slot, volumes=list(volumes[i]), address=address
+                    ),
+                )
                 for i, slot in picked[start : start + size]
             ]
-            self._create(round_, machines[0], choice.option, members, user_data)
+            self._told(round_, choice.option, batch)
+
+    def _told(self, round_: _Round, option: Option, batch: Sequence[tuple[Machine, LaunchMember]]) -> None:
+        """One Launch with its user-data; several where the place does not take the user-data of so many."""
+        machines, members = [machine for machine, _ in batch], [member for _, member in batch]
+        name = self._name(machines[0], members)
+        try:
+            told = self.user_data.of(
+                round_.cluster, machines, option.place, arch=option.offer.arch, launch=name, key=round_.key
+            )
+        except SupplierError as error:
+            if isinstance(error, TooLong) and len(batch) > 1:
+                half = len(batch) // 2
+                self._told(round_, option, batch[:half])
+                self._told(round_, option, batch[half:])
+            else:
+                self._unable(round_, option.place.name, error)
+            return
+        self._create(round_, machines[0], option, members, name, told)
+
+    def _name(self, machine: Machine, members: Sequence[LaunchMember]) -> str:
+        """It says which machines and which attempt, so a second decision of the same kind is refused as a conflict."""
+        attempts = sum(len(self.env.cache.by(Launch, "member", member.uid)) for member in members)
+        digest = hashlib.sha256(" ".join([str(attempts), *(m.uid for m in members)]).encode()).hexdigest()[:10]
+        return f"{machine.spec.pool or machine.name}-{digest}"
 
     def _unable(self, round_: _Round, name: str, error: SupplierError) -> None:
         """There is nothing that its machines could be told at their first boot."""
@@ -342,13 +368,11 @@ class PlacementController(Controller):
         after = error.retry_after or RETRY if isinstance(error, NotReady) else RETRY
         round_.say(error.decision, message, self._in(after), stalled=not isinstance(error, NotReady))
 
-    def _create(self, round_: _Round, machine: Machine, option: Option, members: list[LaunchMember], user_data: bytes) -> None:
+    def _create(
+        self, round_: _Round, machine: Machine, option: Option, members: list[LaunchMember], name: str, told: BootData
+    ) -> None:
         cluster, place = round_.cluster, option.place
-        attempts = sum(len(self.env.cache.by(Launch, "member", member.uid)) for member in members)
-        digest = hashlib.sha256(" ".join([str(attempts), *(m.uid for m in members)]).encode()).hexdigest()[:10]
-        name = f"{machine.spec.pool or machine.name}-{digest}"
         launch = Launch(
-            # The name says which machines and which attempt, so a second decision of the same kind is refused as a conflict.
             metadata=ObjectMeta(name=name, namespace=round_.key.namespace, finalizers=[FINALIZER]),
             spec=LaunchSpec(
                 cluster=cluster.name,
@@ -361,10 +385,10 @@ class PlacementController(Controller):
                 role=machine.spec.role,
                 members=members,
                 network=dict(network_data(cluster, place) or {}),
-                user_data_digest=hashlib.sha256(user_data).hexdigest(),
+                user_data_digest=hashlib.sha256(told.content).hexdigest(),
             ),
         )
-        keep_user_data(self.env, cluster, name, user_data)
+        keep_user_data(self.env, cluster, name, told)
         written = self.env.client.create(launch)
         self.book.fresh(written.uid)
         self.env.wake("launch", Key(written.namespace, written.name))

@@ -33,6 +33,10 @@ class Credentials(Model):
 class AccessSpec(Model):
     """How machines of this place are reached."""
 
+    kind: Literal["auto", "none"] = Field(
+        default="auto",
+        description="auto: as the place offers, its own execute or SSH. none: not at all; workers join by their user-data alone",
+    )
     address: Literal["auto", "public", "private"] = Field(default="auto", description="Which address to use")
     user: str = Field(default="kubeup", description="Login name")
     port: int = Field(default=22, ge=1, le=65535, description="SSH port")

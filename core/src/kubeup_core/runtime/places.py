@@ -68,6 +68,11 @@ class Place:
         return self.built.capabilities if self.built else Capabilities()
 
     @property
+    def access(self) -> str:
+        """The way into its machines, ssh | execute | none: what the place has, unless its Provider is not to use it."""
+        return "none" if self.provider.spec.access.kind == "none" else self.capabilities.access
+
+    @property
     def usable(self) -> bool:
         """It was built and is whose it was: it can be observed, and what is seen there counts."""
         return self.built is not None and not self.frozen and not self.fault[0]

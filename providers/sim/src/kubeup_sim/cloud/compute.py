@@ -45,6 +45,7 @@ class Compute:
                 return self._launched(known, now)
             self._validate(wanted)
             self._purge(now)
+            cloud.guest.jobs.seed(wanted.token, wanted.user_data)
             return self._launched(self._make(wanted, list(range(len(wanted.members))), None, now), now)
 
     def start(self, token: str, tags: Mapping[str, str]) -> Launched:
@@ -320,11 +321,15 @@ class Compute:
             if volume.machine:
                 holder, _ = physics.attachment(volume, cloud.state.table(Machine).get(volume.machine), settings, now)
                 volumes[holder] = (*volumes.get(holder, ()), volume.id)
-        return [
+        views = [
             MachineView(machine, phase, volumes.get(machine.id, ()))
             for machine in machines
             if (phase := physics.machine_phase(machine, settings, now)) is not None
         ]
+        for view in views:
+            if view.phase == physics.RUNNING:
+                cloud.guest.jobs.boot(view.machine, now)
+        return views
 
     def _lose_one(self, tags: Mapping[str, str], now: float) -> None:
         cloud = self._cloud

@@ -1,13 +1,15 @@
 """Jobs of steps inside simulated machines: what kubeup's runner does on a real one, in the cloud's own time, without a shell.
 
 A part of `guest.py`. It understands the four things that a runner is asked (steps that arrive, large files that arrive, how far a job
-is, forget) and answers as one; nothing is executed. Each step takes `seconds`, or fails, or hangs, as a test has planned. What is
-done survives a reboot, what runs does not, as on a real machine. Kept in this process only.
+is, forget) and answers as one; nothing is executed. Jobs that came with a machine's user-data it runs by itself. Each step takes
+`seconds`, or fails, or hangs, as a test has planned. What is done survives a reboot, what runs does not, as on a real machine. Kept
+in this process only.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -23,6 +25,8 @@ from .records import Machine
 _UNPACK = re.compile(r'mkdir -p "\$jobs/([0-9a-f]+)"')
 _ASK = re.compile(r"runner=.*/jobs/([0-9a-f]+)/runner\n.*exec sh \"\$runner\" \S+ (poll|put) (\S+) (\d+) (\d+)")
 _FORGET = re.compile(r"rm -rf /var/lib/kubeup/done ")
+_SEED = "/var/lib/kubeup/boot/seed"
+_AT_BOOT = "/var/lib/cloud/scripts/per-boot/kubeup"
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class _Machine:
     done: set[str] = field(default_factory=set)
     blobs: dict[str, bytes] = field(default_factory=lambda: defaultdict(bytes))
     busy: tuple[str, str] | None = None
+    told: list[str] | None = None
+    attempt: int = 1
 
 
 class Jobs:
@@ -83,6 +89,7 @@ class Jobs:
         """Called when a step was done, with the machine that it was done on."""
         self._plans: list[_Plan] = []
         self._machines: dict[str, _Machine] = defaultdict(_Machine)
+        self._seeds: dict[str, tuple[bytes, int]] = {}
 
     def fail(self, step: str, *, machine: str = "*", times: int = 1, code: int = 1, output: str = "it failed\n") -> None:
         """Steps that fit end like this, so often. step, machine: globs of its name and of the host's."""
@@ -91,6 +98,37 @@ class Jobs:
     def hang(self, step: str, *, machine: str = "*", times: int = 1) -> None:
         """Steps that fit never end by themselves."""
         self._plans.append(_Plan(machine, step, times, None, ""))
+
+    def seed(self, token: str, user_data: bytes) -> None:
+        """Machines of this launch have jobs to run by themselves, where their user-data says so."""
+        text = gzip.decompress(user_data) if user_data[:2] == b"\x1f\x8b" else user_data
+        if _SEED.encode() in text:
+            files = {f["path"]: base64.b64decode(f["content"]) for f in json.loads(text.partition(b"\n")[2])["write_files"]}
+            self._seeds[token] = (files[_SEED], int(files[_AT_BOOT].split()[-1]))
+
+    def boot(self, machine: Machine, now: float) -> None:
+        """What a running machine has done since the last look by its user-data. A failed job is tried again at the next look."""
+        if machine.token not in self._seeds:
+            return
+        here = self._machines[machine.id]
+        if here.told is None:
+            here.told = self._sown(machine, here)
+        tries = self._seeds[machine.token][1]
+        while here.told:
+            job, attempt = here.told[0], str(here.attempt)
+            self._poll(machine, here, now, job, attempt, 0)
+            run = here.runs.get((job, attempt))
+            if run is None or not run.over:
+                return
+            if not run.told.endswith(b'{"state":"finished"}\n'):
+                if here.attempt == tries:
+                    here.told.clear()
+                    return
+                here.attempt += 1
+                here.staged.setdefault(job, run.steps)
+                return
+            here.told.pop(0)
+            here.attempt = 1
 
     def answer(self, machine: Machine, now: float, script: str, stdin: bytes) -> tuple[int, bytes] | None:
         """None: the script is none of a runner's."""
@@ -109,6 +147,17 @@ class Jobs:
         return None
 
     # -- inside ----------------------------------------------------------------------------------------------------------
+
+    def _sown(self, machine: Machine, here: _Machine) -> list[str]:
+        """This member's jobs, which are put in their places."""
+        with tarfile.open(fileobj=io.BytesIO(self._seeds[machine.token][0]), mode="r:gz") as tar:
+            lines = [line.split() for line in _text(tar, "members").splitlines()]
+            mine: list[str] = next(
+                jobs for index, name, *jobs in lines if machine.hostname == name or index == str(machine.index)
+            )
+            for job in mine:
+                here.staged.setdefault(job, _steps(tar, f"jobs/{job}/"))
+        return mine
 
     def _poll(self, machine: Machine, here: _Machine, now: float, job: str, attempt: str, offset: int) -> tuple[int, bytes]:
         if here.busy is not None:
@@ -208,17 +257,23 @@ class Jobs:
 
 
 def _unpacked(archive: bytes) -> list[Step]:
-    found = []
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+        return _steps(tar)
 
-        def text(name: str) -> str:
-            member = tar.extractfile(name)
-            assert member is not None
-            return member.read().decode()
 
-        for folder in sorted(name for name in tar.getnames() if re.fullmatch(r"steps/\d+", name)):
-            name, digest, limit = text(f"{folder}/about").split()
-            lines = [line.split(" ", 4) for line in text(f"{folder}/files").splitlines()]
-            blobs = tuple(line[3] for line in lines if line[1] == "blob")
-            found.append(Step(name, digest, int(limit), text(f"{folder}/script"), blobs))
+def _steps(tar: tarfile.TarFile, job: str = "") -> list[Step]:
+    """job: the folder that they are in."""
+    found = []
+    for about in sorted(name for name in tar.getnames() if re.fullmatch(rf"{job}steps/\d+/about", name)):
+        folder = about.rpartition("/")[0]
+        name, digest, limit = _text(tar, about).split()
+        lines = [line.split(" ", 4) for line in _text(tar, f"{folder}/files").splitlines()]
+        blobs = tuple(line[3] for line in lines if line[1] == "blob")
+        found.append(Step(name, digest, int(limit), _text(tar, f"{folder}/script"), blobs))
     return found
+
+
+def _text(tar: tarfile.TarFile, name: str) -> str:
+    member = tar.extractfile(name)
+    assert member is not None
+    return member.read().decode()

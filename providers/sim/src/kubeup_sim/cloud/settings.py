@@ -56,7 +56,9 @@ class Settings(Camel):
     create: Literal["single", "steps"] = Field(
         default="single", description="single: one request makes machines. steps: disks, then machines, then their start"
     )
-    access: Literal["execute", "none"] = Field(default="execute", description="How commands get into a machine")
+    access: Literal["execute", "ssh", "none"] = Field(
+        default="execute", description="How commands get into a machine. ssh: it says so, and nobody answers there"
+    )
     attach: Literal["none", "launch", "live"] = Field(default="live", description="When volumes can be attached")
     console: bool = Field(default=True, description="Machines have a console to read")
     self_reach: bool = Field(default=True, description="A member reaches itself through its balancer")
