@@ -53,7 +53,8 @@ class File:
     content  the bytes themselves; for small files
     source   instead of content: a path on kubeup's own machine, for files of hundreds of megabytes; sent in chunks that are
              resumed, and verified by `sha256` (hex, required with source)
-    secret   never in user-data, never in a log, never printed by `kubeup steps`
+    secret   never in a log, never printed by `kubeup steps`, and never in user-data; but for a worker that nobody reaches, whose JOIN
+             comes with nothing secret but its token
     """
 
     path: str
@@ -86,7 +87,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """An offline bundle: path on kubeup's own machine, sha256 as hex."""
+    """An offline bundle: path on kubeup's own machine, or a URL that machines fetch it from; sha256 as hex."""
 
     path: str
     sha256: str

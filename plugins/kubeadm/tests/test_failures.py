@@ -1,6 +1,7 @@
 """What a person sees when a step fails: each one is run for real, on a machine out of the tests' node image (without systemd, and
 without privileges: nothing here gets as far as needing them), or, where it only looks, on this one."""
 
+import hashlib
 import io
 import os
 import ssl
@@ -9,7 +10,8 @@ import tarfile
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
@@ -105,8 +107,6 @@ def test_a_full_disk_is_told_before_anything_is_begun(box, plan, node):
 
 def bundle_of(tmp_path: Path, kubeadm: bytes = b"x", broken: bool = False) -> bytes:
     """An archive as a machine gets it."""
-    import hashlib
-
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as tar:
         sums = f"{hashlib.sha256(b'other' if broken else kubeadm).hexdigest()}  bin/kubeadm\n".encode()
@@ -149,6 +149,32 @@ def test_a_bundle_is_unpacked_once(box, plan, node, tmp_path):
     assert box.run(unpack)[0] == 0
     assert box.sh(unpack.check)[0] == 0
     assert box.sh("ls /var/lib/kubeup/*.tar")[0] != 0
+
+
+def test_a_bundle_is_fetched_from_its_url_and_proven(box, plan, node, tmp_path):
+    content = bundle_of(tmp_path)
+    (tmp_path / "k.tar").write_bytes(content)
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    def fetching(name: str, sha256: str) -> Step:
+        archive = Archive(path=f"http://{box.gateway}:{server.server_port}/{name}", sha256=sha256)
+        return step(Task.PREPARE, "bundle", plan("v1.20.2", bundle=archive), node())
+
+    with ThreadingHTTPServer(("", 0), partial(Handler, directory=str(tmp_path))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        assert "does not have the hash in spec.kubernetes.bundle.sha256" in told(box.run(fetching("k.tar", "0" * 64)))
+        assert "cannot be fetched from http://" in told(box.run(fetching("other.tar", "0" * 64)))
+        fetch = fetching("k.tar", hashlib.sha256(content).hexdigest())
+        assert fetch.files == ()
+        assert box.sh(fetch.check)[0] != 0
+        box.sh(f"head -c 100 >/var/lib/kubeup/bundle-{hashlib.sha256(content).hexdigest()[:12]}.tar.part </dev/zero")
+        assert "cannot be fetched" in told(box.run(fetch)), "this server knows no ranges, so it begins anew"
+        assert box.run(fetch)[0] == 0
+        assert box.sh(fetch.check)[0] == 0
+        server.shutdown()
 
 
 def test_a_repository_that_does_not_answer_is_told(box, plan, node):

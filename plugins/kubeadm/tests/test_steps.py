@@ -12,6 +12,7 @@ from kubeup_kubeadm import build
 
 BOOTSTRAPPER = build()
 BUNDLE = Archive(path="/bundles/k.tar", sha256="ab" * 32)
+BY_URL = Archive(path="https://files.example.org/k.tar", sha256="ab" * 32)
 SOURCES = {"bundle": {"bundle": BUNDLE}, "packages": {}, "preinstalled": {}, "auto": {}}
 
 
@@ -43,6 +44,14 @@ def test_a_machine_is_prepared_in_this_order(plan, node):
         "machine", "bundle", "system", "kubernetes", "containerd", "kubelet", "images-1-20-2",
     ]  # fmt: skip
     assert "bundle" not in names(BOOTSTRAPPER.steps(Task.PREPARE, plan(source="packages"), node()))
+
+
+def test_a_bundle_by_url_is_fetched_by_the_machine_and_nothing_is_sent(plan, node):
+    cluster = plan("v1.20.2", bundle=BY_URL)
+    assert BOOTSTRAPPER.check(cluster) == ()
+    (step,) = [s for s in BOOTSTRAPPER.steps(Task.PREPARE, cluster, node()) if s.name == "bundle"]
+    assert step.files == ()
+    assert "URL=https://files.example.org/k.tar" in step.script
 
 
 def test_init_and_join_are_in_this_order(plan, node, secrets):

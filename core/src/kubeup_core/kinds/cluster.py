@@ -48,7 +48,7 @@ Overrides = Annotated[
 
 
 class Bundle(Model):
-    path: str = Field(description="File or directory of an offline bundle")
+    path: str = Field(description="File of an offline bundle where kubeup runs, or a URL that machines fetch it from")
     sha256: str = Field(pattern="^[0-9a-fA-F]{64}$", description="Hash that the bundle must have")
 
 

@@ -34,6 +34,11 @@ def repository(cluster: ClusterPlan, form: str) -> str:
     return url
 
 
+def is_url(archive: Archive) -> bool:
+    """Machines fetch it themselves; else it is sent to them."""
+    return archive.path.startswith(("https://", "http://"))
+
+
 def unpack(cluster: ClusterPlan) -> tuple[Step, ...]:
     """The bundle, on the machine; () without one."""
     if source(cluster) != "bundle" or cluster.bundle is None:
@@ -41,6 +46,17 @@ def unpack(cluster: ClusterPlan) -> tuple[Step, ...]:
     archive: Archive = cluster.bundle
     path = f"/var/lib/kubeup/bundle-{archive.sha256[:12]}.tar"
     variables = {"VERSION": cluster.version, "SHA256": archive.sha256, "ARCHIVE": path}
+    if is_url(archive):
+        return (
+            Step(
+                name="bundle",
+                title=f"fetches and unpacks the bundle of {cluster.version}",
+                script=script("fetch", "bundle", URL=archive.path, **variables),
+                check=script("bundle_check", **variables),
+                timeout=1800,
+                remedy="see that the machine reaches the URL, that the hash is right, and that its disk has room",
+            ),
+        )
     return (
         Step(
             name="bundle",

@@ -1,4 +1,4 @@
-# Unpacks the bundle that was sent beside this script. Its hash is proven already; its parts are proven here.
+# Unpacks the bundle that was sent beside this script, or fetched before. Its hash is proven already; its parts are proven here.
 archive=$ARCHIVE
 target=$STATE/bundle/$VERSION
 rm -rf "$STATE"/bundle/*.part
