@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from kubeup_core.controllers.attachment import volumes_hold
-from kubeup_core.kinds import Cluster, Machine, NodePool, Volume
+from kubeup_core.kinds import Cluster, Installation, Machine, NodePool, Volume
 from kubeup_core.testing.harness import Crash, Harness
 
 
@@ -281,6 +281,10 @@ def test_retain_keeps_the_disk_and_marks_it(h: Harness) -> None:
     assert disks(h) == [disk]
     tags = next(line.tags for line in h.cloud.console.everything() if line.id == disk)
     assert tags["kubeup/keep"] == "true"
+    h.until(lambda: [v.id for v in h.get(Installation, "kubeup").status.kept_volumes] == [disk])
+    assert not h.get(Installation, "kubeup").spec.paused, "what was kept on purpose is no loss of memory"
+    h.cloud.console.lose_volume(disk)
+    h.until(lambda: h.get(Installation, "kubeup").status.kept_volumes == [])
 
 
 def test_retain_after_it_was_made_marks_it_before_the_object_goes(h: Harness) -> None:

@@ -22,7 +22,7 @@ from ..runtime.places import Place
 from ..supplier import Mark, Phase, Ref
 from .book import Book, Removal
 
-SHOWN = 20
+SHOWN = 100
 MAKERS: dict[What, type[Resource]] = {
     "machines": Launch,
     "networks": Cluster,
@@ -40,6 +40,7 @@ class SweeperController(Controller):
         super().__init__(env)
         self.book = env.shared(Book)
         self._unknown: dict[Key, list[tuple[str, Mark]]] = {}
+        self._kept: dict[Key, list[tuple[str, Mark]]] = {}
         env.inventory.on_snapshot(lambda what, identity: [(self.name, Key(what, identity))])
 
     def reconcile(self, key: Key) -> Result:
@@ -51,11 +52,12 @@ class SweeperController(Controller):
         seen = self.env.inventory.snapshot(place, what)
         if seen is None:
             return Result()
-        unknown = self._look(place, what, seen)
-        before = self._unknown.get(key, [])
-        self._unknown[key] = unknown
+        unknown, kept = self._look(place, what, seen)
+        before = (self._unknown.get(key, []), self._kept.get(key, []))
+        self._unknown[key], self._kept[key] = unknown, kept
         installation = self.env.cache.get(Installation, NAME)
-        if installation is not None and (unknown or before or installation.status.unknown_resources):
+        told = installation is not None and (installation.status.unknown_resources or installation.status.kept_volumes)
+        if installation is not None and (unknown or kept or any(before) or told):
             self._report(installation)
             if unknown and installation.spec.unknown_resources == "Delete" and not place.pause:
                 self._delete_unknown(place, what, unknown, key)
@@ -63,23 +65,23 @@ class SweeperController(Controller):
 
     # -- what is seen ----------------------------------------------------------------------------------------------------
 
-    def _look(self, place: Place, what: What, seen: Seen[Any]) -> list[tuple[str, Mark]]:
-        """Delete what is not wanted any more; -> ids and marks of what nobody here has ever asked for."""
+    def _look(self, place: Place, what: What, seen: Seen[Any]) -> tuple[list[tuple[str, Mark]], list[tuple[str, Mark]]]:
+        """Delete what is not wanted any more; -> what nobody here has ever asked for, and volumes that were kept: ids and marks."""
         found: list[tuple[str, Mark]] = [
             (item.ref.id, item.ref.mark) for item in seen.by_id.values() if item.phase is not Phase.GONE
         ]
         strays = [(ref.id, ref.mark) for ref in seen.strays]
-        unknown = []
+        unknown: list[tuple[str, Mark]] = []
+        kept: list[tuple[str, Mark]] = []
         for id_, mark in (*found, *strays):
             maker = self._maker(what, mark)
             if maker is None:
-                if not (what == "volumes" and mark.keep):
-                    unknown.append((id_, mark))
+                (kept if what == "volumes" and mark.keep else unknown).append((id_, mark))
             elif isinstance(maker, Launch):
                 whole = (mark.maker, mark.index) in seen.by_mark
                 if maker.status.phase == "Settled" and (not self._wanted(maker, mark) or ((id_, mark) in strays and not whole)):
                     self._remove(place, maker, Ref(id=id_, mark=mark))
-        return unknown
+        return unknown, kept
 
     def _maker(self, what: What, mark: Mark) -> Resource | None:
         """From the cache, and where it is not there, from the store: the snapshot is older than what is read now."""
@@ -133,7 +135,7 @@ class SweeperController(Controller):
 
     def _report(self, installation: Installation) -> None:
         """Written only when it is news. Pausing is the core's own: the Installation is its object."""
-        unknown = list(self._lines())
+        unknown, kept = list(self._lines(self._unknown)), list(self._lines(self._kept))
         pause = bool(unknown) and installation.spec.unknown_resources == "Pause" and not installation.spec.paused
         if pause:
             paused = self.env.cache.copy(installation)
@@ -141,11 +143,11 @@ class SweeperController(Controller):
             installation = self.env.client.update(paused)
         changed = self.env.cache.copy(installation)
         status, now, generation = changed.status, self.env.clock.wall(), installation.metadata.generation
-        status.unknown_resources = unknown[:SHOWN]
+        status.unknown_resources, status.kept_volumes = unknown[:SHOWN], kept[:SHOWN]
         if unknown:
             message = (
                 f"{len(unknown)} resources carry the mark of this installation, and nothing here ever asked for them, so this "
-                "store has lost memory (a restored backup, a copied file?). Look at them in status.unknownResources. To delete "
+                "store has lost memory (a restored backup, a copied file?). `kubeup leaks` lists them. To delete "
                 "them: kubectl patch installation kubeup --type merge -p "
                 '\'{"spec":{"unknownResources":"Delete","paused":false}}\'; to leave them alone, the same with Report'
             )
@@ -164,11 +166,11 @@ class SweeperController(Controller):
                     installation, "Warning", "MemoryLost", f"{len(unknown)} unknown resources: see the condition"
                 )
 
-    def _lines(self) -> Iterator[UnknownResource]:
-        for key, unknown in sorted(self._unknown.items()):
+    def _lines(self, found: dict[Key, list[tuple[str, Mark]]]) -> Iterator[UnknownResource]:
+        for key, these in sorted(found.items()):
             place = next(iter(self.env.places.of_identity(key.name)), None)
-            for id_, mark in sorted(unknown, key=lambda one: one[0]):
-                yield UnknownResource(provider=place.name if place else "", kind=mark.kind, id=id_)
+            for id_, mark in sorted(these, key=lambda one: one[0]):
+                yield UnknownResource(provider=place.name if place else "", kind=mark.kind, id=id_, cluster=mark.cluster_name)
 
     def _delete_unknown(self, place: Place, what: What, unknown: Iterable[tuple[str, Mark]], key: Key) -> None:
         """A person looked at them and said so. Never volumes."""

@@ -27,15 +27,23 @@ class InstallationSpec(Model):
 
 
 class UnknownResource(Model):
+    """cluster: the name in its mark, "" for what belonged to none."""
+
     provider: str
     kind: str
     id: str
+    cluster: str = ""
 
 
 class InstallationStatus(Status):
     id: str | None = Field(default=None, description="Random id; part of every mark")
     restored_at: str | None = Field(default=None, description="When this store was found to be a restored copy")
-    unknown_resources: list[UnknownResource] = Field(default_factory=list, description="The first 20")
+    unknown_resources: list[UnknownResource] = Field(
+        default_factory=list, description="What carries our mark and nothing here ever asked for; the first 100"
+    )
+    kept_volumes: list[UnknownResource] = Field(
+        default_factory=list, description="Volumes that outlived their objects on purpose (onDelete: Retain); the first 100"
+    )
 
 
 class Installation(Resource):
