@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubeup_core.statedir import born
 
 PROVIDER = """
 apiVersion: kubeup.dev/v1alpha1
@@ -98,7 +99,7 @@ class Command:
         """kill -9 of the server; returns when it is gone."""
         pid = int(self.server["pid"])
         os.kill(pid, signal.SIGKILL)
-        until(lambda: self.json("status")["server"] is None)
+        until(lambda: born(pid) == "")
 
     def close(self) -> None:
         self("stop", code=None)

@@ -13,6 +13,7 @@ import click
 from .. import daemon
 from ..api import Api
 from ..connect import existing
+from ..errors import NO_SERVER, CommandError
 from ..follow import Object, Row, machines, message, ready, title
 from ..options import output_option
 from ..output import age, cut, plural, screen_width, show, table
@@ -31,14 +32,16 @@ UNPAUSE = 'kubectl patch installation kubeup --type=merge -p \'{"spec":{"paused"
 def command(state: State, output: str | None) -> None:
     """One screen: the server, the clusters, what needs you."""
     if not state.context and daemon.running(state) is None:
-        facts: Object = {"server": None, "state": str(state.path), "since": last_seen(state), "unattended": unattended(state)}
-        if output:
-            show(facts, output)
-        else:
-            click.echo(not_running(state))
+        _without_server(state, output)
         return
-    with existing(state) as api:
-        facts = gather(api)
+    try:
+        with existing(state) as api:
+            facts = gather(api)
+    except CommandError as error:
+        if error.code != NO_SERVER or state.context or daemon.running(state) is not None:
+            raise
+        _without_server(state, output)  # it ended just now
+        return
     server = {} if state.context else state.server() or {}
     facts["server"] = {"pid": server.get("pid"), "version": server.get("version"), "started": server.get("started")}
     if output:
@@ -46,6 +49,13 @@ def command(state: State, output: str | None) -> None:
     else:
         height = shutil.get_terminal_size().lines - 1 if screen_width() else None
         click.echo("\n".join(screen(state, facts, server, screen_width(), height)))
+
+
+def _without_server(state: State, output: str | None) -> None:
+    if output:
+        show({"server": None, "state": str(state.path), "since": last_seen(state), "unattended": unattended(state)}, output)
+    else:
+        click.echo(not_running(state))
 
 
 def not_running(state: State) -> str:
