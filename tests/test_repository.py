@@ -121,6 +121,30 @@ def test_nothing_that_belongs_to_one_machine_is_committed() -> None:
         assert "PRIVATE KEY-----\n" not in text, f"{relative(file)} holds a private key"
 
 
+CLOUDS = re.compile(
+    r"(?<![a-z])(aws|ec2|ebs|gce|gcp|google|azure|boto3?|botocore|amazon|libvirt|qemu|hetzner|openstack)(?![a-z])", re.I
+)
+
+
+@pytest.mark.parametrize(
+    "source", [f for f in SOURCES if ROOT / "core" in f.parents or ROOT / "kubeup" in f.parents], ids=relative
+)
+def test_the_core_and_the_command_know_no_cloud_by_name(source: Path) -> None:
+    """Names, strings and imports; docstrings may give a cloud as the source of a fact or as an example."""
+    tree = ast.parse(source.read_text())
+    nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
+    prose = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
+    words = [
+        *(n.id for n in ast.walk(tree) if isinstance(n, ast.Name)),
+        *(n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)),
+        *(n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)),
+        *(a.name for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names),
+        *(n.name for n in nodes if not isinstance(n, ast.Module)),
+        *(str(n.value) for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in prose),
+    ]
+    assert [word for word in words if CLOUDS.search(word)] == []
+
+
 def test_examples_are_yaml_of_kinds_that_exist() -> None:
     from kubeup_core.kinds import KINDS
 

@@ -57,7 +57,7 @@ class Limits(Model):
 
 
 class ProviderSpec(Model):
-    type: str = Field(description="The plugin's type: sim, docker, ssh, libvirt, aws, gce or yours. Immutable")
+    type: str = Field(description="The plugin's type, as `kubeup providers` lists them. Immutable")
     config: dict[str, Any] = Field(
         default_factory=dict,
         description="The plugin's own settings; `kubeup providers TYPE` shows them",
