@@ -100,6 +100,7 @@ def test_workers_without_a_way_in_join_by_their_user_data(harness, rehearsal):
         assert harness.condition(Machine, machine.name, "Reachable")[:2] == ("Unknown", "NoAccess")
         assert harness.condition(Machine, machine.name, "Bootstrapped")[:2] == ("True", "NodeJoined")
         assert machine.status.node_ref is not None
+        assert harness.workload().node(machine.name)["spec"]["providerID"] == machine.status.provider_id
     assert {m.status.launch for m in workers} == {workers[0].status.launch}, "one launch, one blob"
     (seed,) = seeds(harness)
     assert [line.split()[:2] for line in seed["members"].splitlines()] == [[str(i), m.name] for i, m in enumerate(workers)]

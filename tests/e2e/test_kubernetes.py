@@ -16,6 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +291,51 @@ def test_packages_come_from_a_signed_repository_and_images_from_a_registry(
     assert machines.ps(cluster_name="demo") == []
 
 
+def test_workers_that_nobody_reaches_join_by_their_user_data(
+    kubeup: Any, until: Callable[..., None], machines: Any, bundle: Callable[[str], dict[str, Any]]
+) -> None:
+    """Two Providers of one engine: kubeup runs nothing on the machines of the second, whose user-data is all that they are told."""
+    kubernetes = bundle(BUILT)
+    with _served(Path(kubernetes["bundle"]["path"]).parent if "bundle" in kubernetes else kubeup.home) as url:
+        if "bundle" in kubernetes:
+            kubernetes = kubernetes | {"bundle": {**kubernetes["bundle"], "path": f"{url}/{BUILT}.tar"}}
+        quiet = {"type": "docker", "images": {"debian-12": machines.image}, "access": {"kind": "none"}}
+        pool = {"cluster": "demo", "replicas": 2, "provider": "quiet", "machine": {"cpu": 1, "memory": "1Gi"}}
+        more = [
+            {"kind": "Provider", "metadata": {"name": "quiet"}, "spec": quiet},
+            {"kind": "NodePool", "metadata": {"name": "workers"}, "spec": pool},
+        ]
+        text = cluster(kubernetes, 1, 0, machines.image) + "---\n"
+        text += yaml.safe_dump_all({"apiVersion": "kubeup.dev/v1alpha1", **d} for d in more)
+        kubeup("up", "-f", kubeup.write(text), "--timeout", "10m", seconds=660)
+        workload = Workload(kubeup)
+        assert _workers(workload) == {"workers-0", "workers-1"}
+        for name in ("workers-0", "workers-1"):
+            status = _machine(kubeup, name)["status"]
+            assert workload.nodes()[name]["spec"]["providerID"] == status["providerID"]
+            assert status["access"]["kind"] == "none"
+            assert tuple(
+                next(c["reason"] for c in status["conditions"] if c["type"] == t) for t in ("Reachable", "Bootstrapped")
+            ) == ("NoAccess", "NodeJoined")
+        workload.kubectl("apply", "-f", "-", stdin=WEB.replace("replicas: 2", "replicas: 1"))
+        workload.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
+
+        # Their token is taken back, and gone from the machines.
+        tokens = ("secrets", "-n", "kube-system", "--field-selector", "type=bootstrap.kubernetes.io/token")
+        until(lambda: workload.get(*tokens)["items"] == [], "no token is left", 120)
+        victim = _machine(kubeup, "workers-1")
+        assert _inside(machines.host, victim["status"]["id"], "ls /var/lib/kubeup/boot").split() == [
+            "lock", "log", "members", "start", "whoami",
+        ]  # fmt: skip
+
+        # One that is deleted by hand is replaced, by a launch with a token of its own.
+        machines.remove(victim["status"]["id"])
+        until(lambda: _replaced(kubeup, "workers", victim, 2), "another worker", 300)
+        until(lambda: len(_workers(workload)) == 2, "two workers Ready", 120)
+        kubeup("down", "--yes", seconds=300)
+    assert machines.ps(cluster_name="demo") == []
+
+
 # -- below -----------------------------------------------------------------------------------------------------------------
 
 
@@ -329,6 +376,27 @@ def _etcd(workload: Workload) -> list[str]:
 def _log(host: str, container: str) -> list[str]:
     script = "journalctl -n 8 --no-pager -o cat -u kubelet -u containerd -u haproxy | cut -c-160"
     return ["docker", "-H", host, "exec", container, "sh", "-c", script]
+
+
+def _inside(host: str, container: str, script: str) -> str:
+    command = ["docker", "-H", host, "exec", container, "sh", "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[str]:
+    """URL of a folder, as machines reach it."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://{_address()}:{server.server_port}"
+        finally:
+            server.shutdown()
 
 
 def _address() -> str:

@@ -48,7 +48,7 @@ put() {
             if [ ! -d "$root/jobs/$1/steps" ]; then
                 mv -f "$new/runner" "$new/jobs/$1/blobs" "$root/jobs/$1/" && mv "$new/jobs/$1/steps" "$root/jobs/$1/steps"
             fi
-        ) 8>>"$root/jobs/.lock"
+        ) 8>>"$root/jobs.lock"
     fi
     rm -rf "$new"
 }

@@ -102,7 +102,7 @@ if [ -d "$jobs/{job}/steps" ]; then exit 0; fi
 new=$(mktemp -d "$jobs/.new-XXXXXX")
 trap 'rm -rf "$new"' EXIT
 tar -xzf - -C "$new"
-exec 8>>"$jobs/.lock"
+exec 8>>"$jobs.lock"
 flock 8
 if [ -d "$jobs/{job}/steps" ]; then exit 0; fi
 mv -f "$new/runner" "$new/blobs" "$jobs/{job}/"

@@ -8,6 +8,7 @@ Nodes whose Machine is no more (`machine_end.py` does that at once; here it is w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -205,10 +206,11 @@ class NodesController(Controller):
 
     def _wanted(self, cluster: Cluster, machine: Machine) -> Wanted:
         pool = self.env.cache.get(NodePool, machine.spec.pool, machine.namespace) if machine.spec.pool else None
+        whose = Wanted(machine=machine.uid, cluster=cluster.uid, provider_id=machine.status.provider_id or "")
         if pool is None:
-            return Wanted(machine=machine.uid, cluster=cluster.uid)
+            return whose
         taints = tuple(Taint(key=t.key, value=t.value or "", effect=t.effect) for t in pool.spec.taints)
-        return Wanted(machine=machine.uid, cluster=cluster.uid, labels=pool.spec.labels, taints=taints)
+        return replace(whose, labels=pool.spec.labels, taints=taints)
 
     def _refuse(self, cluster: Cluster, name: str, want: Wanted | None, error: StatusError) -> None:
         machine = self.env.cache.get(Machine, name, cluster.namespace)

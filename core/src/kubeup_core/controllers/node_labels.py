@@ -1,4 +1,4 @@
-"""Labels and taints of a NodePool on its Nodes: what has to be changed on one Node. Pure; called by `node.py`.
+"""Labels and taints of a NodePool on its Nodes, and whose each is: what has to be changed on one. Pure; called by `node.py`.
 
 What kubeup has put on a Node is listed in annotations there, so that what a pool no longer names is taken off again, and what
 others have put on is never touched. A label or taint that the pool names is the pool's, whoever set it first.
@@ -21,19 +21,23 @@ CLUSTER = "kubeup.dev/cluster"
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a Node is to carry."""
+    """What a Node is to carry. provider_id: set where its kubelet was not told, which an API allows once."""
 
     machine: str
     cluster: str
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: Sequence[Taint] = ()
+    provider_id: str = ""
 
 
 def in_step(view: NodeView, want: Wanted) -> bool:
     """Whether nothing has to be changed."""
     current = {
         "metadata": {"labels": view.labels, "annotations": view.annotations},
-        "spec": {"taints": [{"key": t.key, "value": t.value, "effect": t.effect} for t in view.taints]},
+        "spec": {
+            "taints": [{"key": t.key, "value": t.value, "effect": t.effect} for t in view.taints],
+            "providerID": view.provider_id,
+        },
     }
     return patch(current, want) is None
 
@@ -53,6 +57,8 @@ def patch(node: Mapping[str, Any], want: Wanted) -> dict[str, Any] | None:
     taints = _taints(before, _names(annotations, TAINTS), want.taints)
     if taints != before:
         changes["spec"] = {"taints": taints}
+    if want.provider_id and not node.get("spec", {}).get("providerID"):
+        changes.setdefault("spec", {})["providerID"] = want.provider_id
     notes = {
         MACHINE: want.machine,
         CLUSTER: want.cluster,
