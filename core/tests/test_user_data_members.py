@@ -15,7 +15,7 @@ import pytest
 from kubeup_core.bootstrapper import NO_SECRETS, File, Step, Task
 from kubeup_core.errors import NotReady
 from kubeup_core.executor import Keys
-from kubeup_core.kinds import Launch, Machine, NodePool, Secret
+from kubeup_core.kinds import Cluster, Launch, Machine, NodePool, Secret
 from kubeup_core.plugins import ExecutorType
 from kubeup_core.supplier import Access
 from kubeup_core.testing.harness import Harness
@@ -170,6 +170,27 @@ def test_nothing_is_concluded_while_the_clusters_api_is_silent(harness, rehearsa
     assert harness.rented() == sorted([CP, "workers-0"])
     harness.workload().fault = ""
     harness.until(lambda: harness.get(Machine, "workers-0").status.is_true("Ready"), 600)
+
+
+def test_an_upgrade_replaces_them_one_at_a_time(harness, rehearsal):
+    cluster(harness, 2)
+    joined(harness, rehearsal, 3)
+    before = {m.name: m.uid for m in harness.machines()}
+    harness.edit(Cluster, "demo", spec={"kubernetes": {"version": "v1.35.0"}})
+    least = []
+
+    def upgraded() -> bool:
+        workers = [m for m in harness.machines() if m.spec.role == "worker"]
+        least.append(sum(1 for m in workers if m.status.is_true("Ready") and not m.deleting))
+        nodes = harness.workload().nodes()
+        versions = {harness.workload().node(n)["status"]["nodeInfo"]["kubeletVersion"] for n in nodes}
+        return versions == {"v1.35.0"} and least[-1] == 2
+
+    harness.until(upgraded, 1800)
+    assert min(least) == 1
+    after = {m.name: m.uid for m in harness.machines()}
+    assert after[CP] == before[CP], "control planes are upgraded in place"
+    assert not {u for n, u in before.items() if n != CP} & set(after.values())
 
 
 def test_a_crash_at_any_write_makes_no_machine_twice(harness, rehearsal):
