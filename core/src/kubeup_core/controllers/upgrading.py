@@ -8,12 +8,15 @@ on the way are the bootstrapper's decision; each machine is begun only when ever
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ..bootstrapper import Task
 from ..errors import SupplierError
-from ..kinds import Cluster, Machine
+from ..kinds import Cluster, Machine, NodePool
 from ..kinds.cluster import ControlPlaneStatus
 from ..plugins import PluginError
 from ..runtime.controller import Env, Key
+from ..statuses import NotFound
 from .access import Reach, not_reached
 from .bootstraps import Bootstraps, bootstrapper_of
 from .guest import Guest, Progress
@@ -80,12 +83,36 @@ class Upgrading:
             return Trouble(
                 reason="Upgrading", message=f"{chosen.name} is upgraded to {state.next} when it is Ready", after=SOON
             )
+        waiting = self._replacing(cluster, chosen)
+        if waiting is not None:
+            return waiting
         state.upgrading = chosen.uid
         return Trouble(reason="Upgrading", message=f"{chosen.name} is the next to be upgraded to {state.next}", after=0.1)
 
     # -- below -----------------------------------------------------------------------------------------------------------
 
+    def _replacing(self, cluster: Cluster, machine: Machine) -> Trouble | None:
+        """One that nobody gets into is replaced instead, when all of its pool is there again."""
+        if not _alone(machine):
+            return None
+        pool = self.env.cache.get(NodePool, machine.spec.pool, machine.namespace) if machine.spec.pool else None
+        if pool is None:
+            message = f"there is no way into {machine.name}, so it cannot be upgraded; delete it, and make another one"
+            return Trouble(reason="UpgradeFailed", message=message, after=LATER, stalled=True)
+        ready = [m for m in self._workers(cluster) if m.spec.pool == pool.name and m.status.is_true("Ready")]
+        if len(ready) < pool.spec.replicas:
+            message = (
+                f"{machine.name} is replaced when all of NodePool {pool.name} are Ready, {len(ready)} of {pool.spec.replicas}"
+            )
+            return Trouble(reason="Upgrading", message=message, after=SOON)
+        return None
+
     def _go_on(self, cluster: Cluster, state: ControlPlaneStatus, machine: Machine) -> Trouble:
+        if _alone(machine):
+            with suppress(NotFound):
+                self.env.client.delete(Machine, machine.name, machine.namespace, uid=machine.uid)
+            message = f"{machine.name} is replaced by one of {state.next}, as there is no way into it"
+            return Trouble(reason="Upgrading", message=message, after=SOON)
         first = machine.spec.role == "controlPlane" and not any(
             self._version(m) == state.next for m in control_planes(self.env, cluster) if m.uid != machine.uid
         )
@@ -115,6 +142,11 @@ class Upgrading:
         """What its kubelet says, "" while its Node is not known."""
         node = self.nodes.of(machine)
         return node.kubelet_version if node is not None else ""
+
+
+def _alone(machine: Machine) -> bool:
+    """Nobody gets into it."""
+    return machine.status.access is not None and machine.status.access.kind == "none"
 
 
 def _words(progress: Progress) -> str:
