@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .bootstrapper import Step
-from .bootstrapping.job import pack
+from .bootstrapping.job import Job, pack
 from .bootstrapping.seed import AT_BOOT, PATH, at_boot, seed
 from .errors import InvalidSpec
 
@@ -79,7 +79,8 @@ def render(
         config |= {"ssh_authorized_keys": keys, "disable_root": False}
     written = [_file(file.path, file.mode, file.content.encode()) for file in files]
     if jobs is not None:
-        packed = [(name, [pack(_public(steps)) for steps in theirs]) for name, theirs in jobs.members]
+        made: dict[tuple[Step, ...], Job] = {}  # PREPARE is the same on all
+        packed = [(name, [_packed(tuple(steps), made) for steps in theirs]) for name, theirs in jobs.members]
         written.append(_file(PATH, "0600", seed(packed, jobs.whoami)))
         written.append(_file(AT_BOOT, "0700", at_boot(0 if jobs.alone else 1).encode()))
     if written:
@@ -103,8 +104,10 @@ def _file(path: str, mode: str, content: bytes) -> dict[str, str]:
     return {"path": path, "permissions": mode, "owner": "root:root", "encoding": "b64", "content": encoded}
 
 
-def _public(steps: Sequence[Step]) -> Sequence[Step]:
+def _packed(steps: tuple[Step, ...], made: dict[tuple[Step, ...], Job]) -> Job:
     """Raises InvalidSpec where a private key is in one."""
+    if steps in made:
+        return made[steps]
     for step in steps:
         texts = [step.script, step.check, *(file.content.decode(errors="replace") for file in step.files)]
         if any(secret in text for secret in SECRETS for text in texts):
@@ -112,4 +115,5 @@ def _public(steps: Sequence[Step]) -> Sequence[Step]:
                 f"the step {step.name} holds a private key, and user-data is no place for one",
                 remedy="use a Provider whose machines are reached (ssh, execute)",
             )
-    return steps
+    made[steps] = pack(steps)
+    return made[steps]

@@ -122,14 +122,15 @@ class UserData:
         if can.user_data_limit == 0:
             raise InvalidSpec("there is no way into its machines, and they take no user-data", remedy=_WAY_IN)
         try:
-            prepare = {m.name: self._prepare(cluster, m, arch) for m in machines}
+            prepare = {machine.name: self._prepare(cluster, machine, arch)}
             lacking = _lacking(prepare[machine.name])
             if lacking is not None:
                 raise lacking
-            self._render(cluster, machines, place, {name: [steps] for name, steps in prepare.items()})
+            self._render(cluster, machines[:1], place, {machine.name: [prepare[machine.name]]})
             allowed = permission(self.env, cluster, machine)
             if isinstance(allowed, Trouble):
                 raise NotReady(f"its machines are told at their first boot how to join: {allowed.message}", retry_after=SOON)
+            prepare |= {m.name: self._prepare(cluster, m, arch) for m in machines[1:]}
             self._joining(cluster, machines, place, arch, prepare, _SIZED)
             token = self.nodes.launch_token(cluster, launch, (self.controller, key))
             if token is None:
