@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from kubeup_core.kinds import Cluster, Machine
+from kubeup_core.kinds.builtins import Event
 from kubeup_core.testing.harness import Crash, Harness
 from kubeup_core.testing.rehearsal import NAME, Rehearsal
 
@@ -62,6 +63,11 @@ def versions(h: Harness) -> dict[str, str]:
     return {n["metadata"]["name"]: n["status"]["nodeInfo"]["kubeletVersion"] for n in nodes}
 
 
+def said(h: Harness) -> str:
+    condition = h.get(Cluster, "demo").status.condition("Ready")
+    return f"{condition.reason}: {condition.message}" if condition is not None else ""
+
+
 def begun(h: Harness) -> list[tuple[str, str, bool]]:
     """(node, version, first) of every upgrade that a machine has run, in order."""
     found = []
@@ -106,14 +112,9 @@ def test_a_machine_that_fails_stops_the_upgrade_and_says_so_and_nobody_else_is_t
     up(harness, 3, 1)
     harness.cloud.guest.jobs.fail("upgrade", times=99, code=7, output="no space left")
     upgrade(harness, MIDDLE)
-
-    def said() -> str:
-        condition = harness.get(Cluster, "demo").status.condition("Ready")
-        return f"{condition.reason}: {condition.message}" if condition is not None else ""
-
-    harness.until(lambda: said().startswith("UpgradeFailed"), 3600)
-    assert "no space left" in said()
-    assert "exit code 7" in said()
+    harness.until(lambda: said(harness).startswith("UpgradeFailed"), 3600)
+    assert "no space left" in said(harness)
+    assert "exit code 7" in said(harness)
     assert list(versions(harness).values()).count(OLD) == 4
 
 
@@ -139,3 +140,37 @@ def test_a_crash_at_any_write_goes_on_where_it_was(harness: Harness) -> None:
     names = [name for name, _, _ in begun(harness)]
     assert sorted(set(names)) == sorted(names), "each machine was upgraded once"
     assert len(list(harness.all(Machine))) == 4
+
+
+def test_the_version_set_back_cancels_an_upgrade_that_failed_before_anything_ran_it(harness: Harness) -> None:
+    up(harness, 1, 1)
+    harness.cloud.guest.jobs.fail("upgrade", times=99, code=7, output="no such package")
+    upgrade(harness, MIDDLE)
+    harness.until(lambda: said(harness).startswith("UpgradeFailed"), 3600)
+    upgrade(harness, OLD)
+    harness.until(lambda: ready(harness), 3600)
+    assert set(versions(harness).values()) == {OLD}
+    cancelled = [e.message for e in harness.all(Event) if e.reason == "UpgradeCancelled"]
+    assert len(cancelled) == 1
+    assert f"to {MIDDLE}, which failed on demo-control-plane-0" in cancelled[0]
+
+
+def test_another_version_is_gone_for_when_the_wanted_one_failed_and_nothing_runs_it(harness: Harness) -> None:
+    up(harness, 1, 1)
+    harness.cloud.guest.jobs.fail("upgrade", times=3, code=7, output="no such package")
+    upgrade(harness, "v1.33.9")
+    harness.until(lambda: said(harness).startswith("UpgradeFailed"), 3600)
+    upgrade(harness, MIDDLE)
+    harness.until(lambda: ready(harness) and set(versions(harness).values()) == {MIDDLE}, 6 * 3600)
+
+
+def test_a_control_plane_lost_while_another_is_upgraded_is_replaced_and_holds_nothing_up(harness: Harness) -> None:
+    up(harness, 3, 1)
+    harness.cloud.guest.jobs.fail("upgrade", times=4, code=7, output="no space left")
+    upgrade(harness, MIDDLE)
+    harness.until(lambda: said(harness).startswith("UpgradeFailed"), 3600)
+    busy = harness.get(Cluster, "demo").status.control_plane.upgrading  # type: ignore[union-attr]
+    lost = next(m for m in harness.all(Machine) if m.spec.role == "controlPlane" and m.uid != busy)
+    harness.delete(Machine, lost.name)
+    harness.until(lambda: ready(harness) and set(versions(harness).values()) == {MIDDLE}, 6 * 3600)
+    assert lost.uid not in {m.uid for m in harness.all(Machine)}

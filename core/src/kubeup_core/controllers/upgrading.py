@@ -41,11 +41,18 @@ class Upgrading:
         if machine is None or machine.deleting or self._version(machine) == state.next:
             state.upgrading = ""
             return None
-        planes = control_planes(self.env, cluster)
-        if len(planes) > 1 and any(not self._version(m) for m in planes if not m.deleting):
-            # After a restart: who is the first of this hop, its Nodes tell, and the machine's markers rest on it.
+        book = self.env.shared(Bootstraps)
+        planes = [m for m in control_planes(self.env, cluster) if not m.deleting and book.joined(m)]
+        if len(planes) > 1 and any(not self._version(m) for m in planes):
+            # After a restart: who is the first of this hop, its Nodes tell, and the machine's markers rest on it. One that has yet to
+            # join has no Node, and gets its turn after this: it is not waited for.
             return Trouble(reason="Upgrading", message=f"{machine.name} is being upgraded; the Nodes are looked at", after=SOON)
         try:
+            if self._given_up(cluster, state, machine):
+                message = f"to {state.next}, which failed on {machine.name} and no machine runs yet"
+                self.env.events.event(cluster, "Normal", "UpgradeCancelled", message)
+                state.upgrading, state.next = "", state.version
+                return None
             return self._go_on(cluster, state, machine)
         except PluginError as error:
             return Trouble(reason="BootstrapperMissing", message=f"{error.message}; {error.remedy}", after=LATER, stalled=True)
@@ -90,6 +97,20 @@ class Upgrading:
         return Trouble(reason="Upgrading", message=f"{chosen.name} is the next to be upgraded to {state.next}", after=0.1)
 
     # -- below -----------------------------------------------------------------------------------------------------------
+
+    def _given_up(self, cluster: Cluster, state: ControlPlaneStatus, machine: Machine) -> bool:
+        """The version that is wanted now does not lead through the one that fails, and nobody has that: nothing is undone by leaving
+        it. Only once it has failed for good, since what runs on the machine is not stopped. Raises PluginError, SupplierError."""
+        kubernetes = cluster.spec.kubernetes
+        assert kubernetes is not None
+        if kubernetes.version == state.next or state.next == state.version:
+            return False
+        known = self.guest.known(machine, TASK, state.next)
+        if known is None or known.state != "failed":
+            return False
+        if any(self._version(m) == state.next for m in (*control_planes(self.env, cluster), *self._workers(cluster))):
+            return False
+        return state.next not in bootstrapper_of(self.env, cluster).hops(state.version, kubernetes.version)
 
     def _replacing(self, cluster: Cluster, machine: Machine) -> Trouble | None:
         """One that nobody gets into is replaced instead, when all of its pool is there again."""
