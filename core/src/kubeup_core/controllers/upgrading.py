@@ -3,7 +3,8 @@
 A part of the Cluster controller. Where a cluster is, its Nodes say; what is stored is only which machine is being upgraded
 (`status.controlPlane.upgrading`), before anything is done to it, and the version that machines are made with now
 (`status.controlPlane.version`), which moves when all control planes have the next. So a crash anywhere goes on where it was. The hops
-on the way are the bootstrapper's decision; each machine is begun only when everything works.
+on the way are the bootstrapper's decision; each machine is begun only when everything works. Workers that nobody gets into are
+replaced instead.
 """
 
 from __future__ import annotations
