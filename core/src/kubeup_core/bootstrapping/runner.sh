@@ -204,12 +204,23 @@ tell() {
     fi
 }
 
+# What a step's shell does first: it writes down who it is, and goes on only as long as the runner that began it is its parent. So
+# whenever that runner is killed, either the next one finds the step, or the step never runs.
+# shellcheck disable=SC2016
+BEGIN='
+script=$1 note=$2 runner=$3
+mine() { set -- $(sed "s/.*) //" "/proc/$$/stat"); born=${20}; [ "$2" = "$runner" ]; }
+mine || exit 1
+echo "$$ $born" >"$note"
+mine || exit 1
+exec sh -eu "$script"
+'
+
 # Runs a shell script as a session of its own, so that all of it can be ended when its time is over. Its exit code is in $code.
 limited() {
     rm -f "$folder/late"
-    (cd / && umask 022 && exec setsid sh -eu "$1") </dev/null >>"$log" 2>&1 9>&- &
+    (cd / && umask 022 && exec setsid sh -c "$BEGIN" step "$1" "$root/step" "$$") </dev/null >>"$log" 2>&1 9>&- &
     child=$!
-    echo "$child $(birth $child)" >"$root/step"
     setsid sh -c 'sleep "$1"; : >"$2"; kill -TERM "-$3"; sleep 5; kill -KILL "-$3"' guard "$limit" "$folder/late" "$child" \
         </dev/null >/dev/null 2>&1 9>&- &
     guard=$!
