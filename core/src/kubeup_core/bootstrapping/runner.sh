@@ -216,13 +216,26 @@ mine || exit 1
 exec sh -eu "$script"
 '
 
+# Ends a step whose time is over. It may outlive a runner that was killed, so it looks who its step is before it ends anybody.
+# shellcheck disable=SC2016
+GUARD='
+sleep "$1"
+late=$2 child=$3 note=$4 tries=0
+until [ -s "$note" ] || [ "$tries" -ge 30 ]; do sleep 1; tries=$((tries + 1)); done
+read -r who born <"$note" || exit 0
+[ "$who $born" = "$child $(sed "s/.*) //" "/proc/$child/stat" | cut -d " " -f 20)" ] || exit 0
+: >"$late"
+kill -TERM "-$child"
+sleep 5
+kill -KILL "-$child"
+'
+
 # Runs a shell script as a session of its own, so that all of it can be ended when its time is over. Its exit code is in $code.
 limited() {
     rm -f "$folder/late"
     (cd / && umask 022 && exec setsid sh -c "$BEGIN" step "$1" "$root/step" "$$") </dev/null >>"$log" 2>&1 9>&- &
     child=$!
-    setsid sh -c 'sleep "$1"; : >"$2"; kill -TERM "-$3"; sleep 5; kill -KILL "-$3"' guard "$limit" "$folder/late" "$child" \
-        </dev/null >/dev/null 2>&1 9>&- &
+    setsid sh -c "$GUARD" guard "$limit" "$folder/late" "$child" "$root/step" </dev/null >/dev/null 2>&1 9>&- &
     guard=$!
     wait "$child"
     code=$?
