@@ -174,6 +174,15 @@ def test_a_step_that_fails_three_times_is_shown_with_its_last_lines_and_the_reme
     assert [m for m in harness.messages(CP) if m.startswith("StepFailed: ")] != []
 
 
+def test_a_failed_step_is_counted_after_those_that_are_over_also_when_they_were_skipped(harness, rehearsal):
+    rehearsal.more[Task.INIT] = tuple(Step(name=name, title=name, script="true") for name in ("second", "third"))
+    harness.cloud.guest.jobs.fail("third", times=99, code=7, output="no\n")
+    cluster(harness, 0)
+    harness.until(lambda: told(harness, CP, "Bootstrapped")[1] == "StepFailed")
+    bootstrap = harness.get(Machine, CP).status.bootstrap
+    assert (bootstrap.step, bootstrap.done, bootstrap.total) == ("third", 2, 3)
+
+
 def test_a_failed_step_is_tried_again_after_a_while_and_at_once_when_the_cluster_is_changed(harness):
     harness.cloud.guest.jobs.fail("init", times=3)
     cluster(harness, 0)

@@ -77,6 +77,7 @@ class _Memory:
     ours     this attempt was started while we looked, so its failure is news
     again    when to call next; broken: how often large files arrived broken; silent: calls in a row that failed
     piece    of a large file, on its way: (which, its bytes)
+    at       the number of the step that failed
     """
 
     began: float
@@ -98,6 +99,7 @@ class _Memory:
     silent: int = 0
     waiting: bool = False
     failed: StepResult | None = None
+    at: int = 0
     done: bool = False
     error: SupplierError | None = None
 
@@ -284,6 +286,7 @@ class Guest:
     def _failed(self, memory: _Memory, now: float, patient: bool) -> None:
         bad = [result for result in memory.results.values() if result.bad]
         memory.failed = bad[-1] if bad else StepResult(memory.current, "failed")
+        memory.at = _finished(memory) + 1
         if memory.ours:
             tries = memory.attempt - memory.first
             wait = BACKOFF[min(tries, len(BACKOFF) - 1)] if tries < ATTEMPTS - 1 or patient else RARELY
@@ -305,7 +308,6 @@ class Guest:
 
     def _progress(self, memory: _Memory, after: float | None = None) -> Progress:
         job, failed = memory.shown, memory.failed
-        finished = sum(1 for r in memory.results.values() if r.state in ("done", "skipped"))
         total = len(job.steps) if job is not None else 0
         wait = memory.again - self.env.clock.awake()
         common = {"error": memory.error, "after": after if wait <= 0 else wait, "attempt": memory.attempt, "total": total}
@@ -317,7 +319,7 @@ class Guest:
                 step=failed.step,
                 title=_said(job, failed.step, "title"),
                 remedy=_said(job, failed.step, "remedy"),
-                number=min(finished + 1, total),
+                number=min(memory.at, total),
                 exit_code=failed.exit_code,
                 late=failed.state == "late",
                 tail=failed.tail,
@@ -333,8 +335,12 @@ class Guest:
             return Progress(state="waiting", message="other steps are still running on it", **common)  # type: ignore[arg-type]
         running = memory.results.get(memory.current)
         title = _said(job, memory.current, "title") if running is not None else ""
-        number = min(finished + 1, total)
+        number = min(_finished(memory) + 1, total)
         return Progress(state="running", step=memory.current, title=title, number=number, **common)  # type: ignore[arg-type]
+
+
+def _finished(memory: _Memory) -> int:
+    return sum(1 for result in memory.results.values() if result.state in ("done", "skipped"))
 
 
 def _said(job: Job | None, step: str, what: Literal["title", "remedy"]) -> str:
