@@ -16,7 +16,6 @@ from kubeup_core.controllers.plans import cluster_plan
 from kubeup_core.controllers.troubles import Trouble
 from kubeup_core.errors import InvalidSpec
 from kubeup_core.kinds import Cluster, LoadBalancer, Machine, Secret
-from kubeup_core.objects import parse_timestamp
 from kubeup_core.pki import make_authority
 from kubeup_core.statuses import Invalid
 from kubeup_core.supplier import Problem
@@ -395,17 +394,6 @@ def test_certificates_that_end_soon_are_a_condition(h: Harness) -> None:
     status, reason, message = h.condition(Cluster, "demo", "CertificatesExpiring")
     assert (status, reason) == ("True", "EndsSoon")
     assert "demo-ca" in message
-
-
-def test_certificates_on_a_control_plane_end_a_year_after_it_joined(h: Harness) -> None:
-    cluster(h)
-    up(h)
-    assert h.condition(Cluster, "demo", "CertificatesExpiring") == ("", "", "")
-    ends = parse_timestamp(demo(h).status.certificates_expire or "")
-    assert 364 * DAY < ends - h.clock.wall() <= 365 * DAY
-    h.clock.advance(310 * DAY)
-    h.until(lambda: h.condition(Cluster, "demo", "CertificatesExpiring")[0] == "True", 4000)
-    assert planes(h)[0].name in h.condition(Cluster, "demo", "CertificatesExpiring")[2]
 
 
 # -- what cannot be ------------------------------------------------------------------------------------------------------

@@ -208,6 +208,13 @@ class Bootstrapper(Protocol):
         """What every cluster of this kind gets after INIT: the pod network, where it is manifests."""
         ...
 
+    def certificates(self, cluster: ClusterPlan) -> str:
+        """Shell for a control plane that prints the certificates which it made for itself: for each a line `certificate NAME renewed`
+        (RENEW makes a new one) or `certificate NAME rotated` (whoever uses it does so by itself), and then its PEM. Never a key.
+        Exit code 0 when all were read. "": they are not known, and never renewed.
+        """
+        ...
+
     # What follows are scripts for a living control plane; their output is read by the functions beside them.
 
     def etcd_list(self) -> str:

@@ -32,7 +32,17 @@ _METHODS = {
 }
 
 
-_BOOTSTRAPPER_METHODS = ("check", "newest", "hops", "steps", "addons", "etcd_list", "etcd_members", "etcd_remove")
+_BOOTSTRAPPER_METHODS = (
+    "check",
+    "newest",
+    "hops",
+    "steps",
+    "addons",
+    "certificates",
+    "etcd_list",
+    "etcd_members",
+    "etcd_remove",
+)
 
 
 class PluginError(Exception):

@@ -69,6 +69,9 @@ class Toyd:
     def addons(self, cluster: ClusterPlan) -> Sequence[Addon]:
         return []
 
+    def certificates(self, cluster: ClusterPlan) -> str:
+        return ""
+
     def etcd_list(self) -> str:
         return "toyd members --json"
 

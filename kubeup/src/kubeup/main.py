@@ -29,6 +29,7 @@ COMMANDS = {
     "init": "Write a commented cluster.yaml for a provider",
     "providers": "Installed providers: what they can do, how they are configured",
     "steps": "What kubeup runs on a cluster's machines: a runbook, or a script for one",
+    "certificates": "Certificates of a cluster's control planes: whose they are, and when they end",
     "etcd": "Snapshots of a cluster's etcd: take one now, list them",
     "leaks": "What lies at the providers under our mark and belongs to no object",
     "kubeconfig": "Where the kubeconfig is; merge it into yours",

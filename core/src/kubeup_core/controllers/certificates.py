@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..kinds import Cluster, Machine, Secret
-from ..kinds.cluster import ClusterStatus
+from ..kinds.cluster import Certificate, ClusterStatus
 from ..login import ConfigError, parse_kubeconfig
 from ..objects import ObjectMeta, parse_timestamp, timestamp
 from ..pki import BadPair, Pair, check_authority, kubeconfig, make_authority, make_key_pair, sign_client, signed_by, span
@@ -138,21 +138,22 @@ class Certificates:
 
 @dataclass(frozen=True, order=True)
 class End:
-    """When certificates end, in epoch seconds, and what to tell about them."""
+    """When certificates end, in epoch seconds, and what to tell about them. soon: seconds before it from which on it is told."""
 
     at: float
     message: str
+    soon: float = SOON_OVER
 
 
 def tell_ends(env: Env, cluster: Cluster, status: ClusterStatus, planes: Iterable[Machine]) -> None:
     """status.certificatesExpire, and the condition CertificatesExpiring when that is soon. planes: the control planes there are.
 
-    The kubeconfig's certificate is not among them: it is renewed by itself.
+    The kubeconfig's certificate is not among them: it is renewed by itself, when nobody has to do anything for it.
     """
     now = env.clock.wall()
-    ends = [*_authorities(env, cluster), *_members(planes)]
+    ends = [*_authorities(env, cluster), *_members(cluster, status, planes)]
     status.certificates_expire = timestamp(min(ends).at) if ends else None
-    soon = [end for end in ends if end.at - now < SOON_OVER]
+    soon = [end for end in ends if end.at - now < end.soon]
     if not soon:
         status.drop_condition("CertificatesExpiring")
         return
@@ -172,17 +173,36 @@ def _authorities(env: Env, cluster: Cluster) -> Iterator[End]:
             )
 
 
-def _members(planes: Iterable[Machine]) -> Iterator[End]:
-    """What a control plane made for itself when it joined. How long that lives is the bootstrapper's matter: a year with kubeadm."""
+def _members(cluster: Cluster, status: ClusterStatus, planes: Iterable[Machine]) -> Iterator[End]:
+    """What a control plane made for itself, as it was read there; before that, a year after it joined, as kubeadm has it."""
+    known = {r.uid: r for r in status.control_plane.certificates} if status.control_plane is not None else {}
     for machine in planes:
+        record = known.get(machine.uid)
         joined = machine.status.condition("Bootstrapped")
-        if joined is not None and joined.status == "True" and joined.last_transition_time and not machine.deleting:
-            at = parse_timestamp(joined.last_transition_time) + YEAR
-            yield End(
-                at,
-                f"the certificates of {machine.name} end on {timestamp(at)[:10]}, a year after it joined, unless renewed there since "
-                "(kubeadm certs renew all); a machine that replaces it gets new ones",
-            )
+        if machine.deleting or joined is None or joined.status != "True" or not joined.last_transition_time:
+            continue
+        if record is not None and record.read:
+            yield from (_end(cluster, machine, certificate) for certificate in record.certificates)
+            continue
+        since = record.renewed if record is not None and record.renewed else joined.last_transition_time
+        at = parse_timestamp(since) + YEAR
+        yield End(
+            at,
+            f"the certificates of {machine.name} end about {timestamp(at)[:10]}, a year after they were made; they have not been "
+            "read there yet, and a machine that replaces it gets new ones",
+        )
+
+
+def _end(cluster: Cluster, machine: Machine, certificate: Certificate) -> End:
+    begins, at = parse_timestamp(certificate.begins), parse_timestamp(certificate.ends)
+    said = f"the certificate {certificate.name} of {machine.name} ends on {timestamp(at)[:10]}"
+    if certificate.renewed:
+        remedy = (
+            "it is renewed by itself when every control plane is Ready; condition ControlPlaneReady says what is in the way"
+        )
+        return End(at, f"{said}; {remedy}", min(SOON_OVER, (at - begins) / 6))
+    remedy = f"its kubelet should have renewed it by itself; restart it, or replace the machine: kubectl delete machine {machine.name}"
+    return End(at, f"{said}; {remedy} -n {cluster.namespace}", (at - begins) / 20)
 
 
 def _stored(env: Known, cluster: Cluster, what: str) -> Pair | None:

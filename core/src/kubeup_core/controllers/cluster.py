@@ -105,8 +105,8 @@ class ClusterController(Controller):
         found = self.control_plane.check(cluster, status, found)
         if found is not None:
             return found
-        tell_ends(self.env, cluster, status, control_planes(self.env, cluster))
         plane = self.control_plane.step(cluster, status)
+        tell_ends(self.env, cluster, status, control_planes(self.env, cluster))
         endpoint = self.endpoints.step(cluster, status, self.control_plane.first(cluster, status))
         bad = self.certificates.ensure_kubeconfig(cluster, status)
         status.version = self.nodes.version(cluster) or status.version

@@ -24,6 +24,7 @@ from .endpoint import on_machine
 from .members import address_of
 from .nodes import Nodes
 from .plans import cluster_plan, control_planes
+from .renewing import Renewing
 from .settling import Settling
 from .troubles import LATER, SOON, Trouble
 from .upgrading import Upgrading
@@ -71,6 +72,7 @@ class ControlPlane:
         self.book = env.shared(Bootstraps)
         self.settling = Settling(env, controller)
         self.upgrading = Upgrading(env, controller)
+        self.renewing = Renewing(env, controller)
 
     def check(self, cluster: Cluster, status: ClusterStatus, other: Trouble | None) -> Trouble | None:
         """What can never work, told before anything is made: the condition KubernetesValid, which pools look at.
@@ -99,7 +101,8 @@ class ControlPlane:
         self._first(cluster, state, machines)
         if not state.initialized:
             return self._begin(cluster, state, machines)
-        under_way = self.upgrading.under_way(cluster, state)
+        self.renewing.look(cluster, state)
+        under_way = self.upgrading.under_way(cluster, state) or self.renewing.under_way(cluster, state)
         if under_way is not None:
             return under_way
         return self._turn(cluster, state, machines) or self._complete(cluster, status, state, living)
@@ -244,7 +247,7 @@ class ControlPlane:
         round_ = ",".join(sorted(m.uid for m in living))
         gate = self.nodes.gate(cluster, round_, (self.controller, Key(cluster.namespace, cluster.name)))
         if gate.ok:
-            return self.upgrading.step(cluster, state)
+            return self.upgrading.step(cluster, state) or self.renewing.step(cluster, state)
         known = gate.ok is False or not status.is_true("ControlPlaneReady")  # a process that starts has not checked it yet
         return Trouble(reason="Checking" if known else "Starting", message=gate.message, after=SOON)
 

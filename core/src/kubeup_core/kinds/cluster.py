@@ -179,6 +179,29 @@ class Counts(Model):
     ready: int = 0
 
 
+class Certificate(Model):
+    name: str
+    begins: str
+    ends: str
+    renewed: bool = Field(default=True, description="By kubeup; false: whoever uses it renews it by itself, as a kubelet does")
+
+
+class MachineCertificates(Model):
+    machine: str
+    uid: str
+    read: str = Field(default="", description="When they were read there; empty: they are to be read")
+    version: str = Field(default="", description="Version that ran there then")
+    renewed: str = Field(default="", description="When kubeup renewed them last")
+    certificates: list[Certificate] = Field(default_factory=list)
+
+
+class Renewal(Model):
+    at: str = Field(default="", description="When the round that is under way began; empty: none is")
+    machine: str = Field(default="", description="uid of the only Machine whose certificates are being renewed now")
+    done: list[str] = Field(default_factory=list, description="uids of those that were renewed in this round")
+    request: str = Field(default="", description="The last token of kubeup.dev/renew-certificates that was met")
+
+
 class ControlPlaneStatus(Model):
     replicas: int = 0
     ready: int = 0
@@ -191,6 +214,10 @@ class ControlPlaneStatus(Model):
     )
     next: str = Field(default="", description="Version that machines are being upgraded to")
     upgrading: str = Field(default="", description="uid of the only Machine that is being upgraded now")
+    certificates: list[MachineCertificates] = Field(
+        default_factory=list, description="Certificates that control planes made for themselves, as they were read there"
+    )
+    renewal: Renewal | None = None
 
 
 class EtcdSnapshot(Model):

@@ -13,12 +13,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from ..bootstrapper import NO_SECRETS, Addon, ClusterPlan, EtcdMember, File, NodePlan, Secrets, Step, Task
 from ..errors import InvalidSpec, Unknown
+from ..pki import Pair, make_authority, sign_client
 from ..plugins import BootstrapperType, Plugins, discover
 from ..supplier import Problem
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 NAME = "rehearsal"
 _MARK = "# rehearsal: "
+_YEAR = 365 * 86400.0
 
 
 class Config(BaseModel):
@@ -42,6 +45,8 @@ class Rehearsal:
         """Names of the machines on which INIT or JOIN was done, in order; one that did it twice is there twice."""
         self.etcd: dict[str, str] = {}
         """Its members: name -> address. A control plane is one from its INIT or JOIN on, until it is taken out."""
+        self.certificates_made: dict[str, float] = {}
+        """When a machine made its own last: name of the host -> epoch seconds. They live for a year."""
         self.more: dict[Task, tuple[Step, ...]] = {}
         """Steps that a test adds to a task's."""
 
@@ -60,6 +65,9 @@ class Rehearsal:
             if line is None:
                 return
             node = json.loads(line.removeprefix(_MARK))
+            self.certificates_made[machine.name] = harness.clock.wall()
+            if "renewed" in node:
+                return
             workload = harness.workload(node["cluster"])
             if "upgraded" in node:
                 workload.join(node["name"], version=node["upgraded"])
@@ -83,6 +91,16 @@ class Rehearsal:
             self.etcd.pop(script.rpartition(" id-")[2].strip(), None)
             return 0, b""
 
+        def certificates(machine: Any, script: str, stdin: bytes) -> tuple[int, bytes]:
+            made = self.certificates_made.get(machine.name)
+            if made is None:
+                return 1, b"there are none"
+            half = _YEAR / 2
+            rotated = made + (harness.clock.wall() - made) // half * half  # by the kubelet itself
+            text = f"certificate apiserver renewed\n{_leaf(made)}certificate kubelet rotated\n{_leaf(rotated)}"
+            return 0, text.encode()
+
+        harness.cloud.guest.on("^rehearsal certificates", certificates)
         harness.cloud.guest.on("^rehearsal etcd list", etcd_list)
         harness.cloud.guest.on("^rehearsal etcd remove", etcd_remove)
         harness.cloud.guest.jobs.watchers.append(done)
@@ -116,6 +134,9 @@ class Rehearsal:
         elif task is Task.UPGRADE:
             about = {"cluster": cluster.name, "name": node.name, "upgraded": cluster.version, "first": node.first}
             steps = [Step(name=task.value, title="upgrades it", script=f"{_MARK}{json.dumps(about, sort_keys=True)}\n")]
+        elif task is Task.RENEW:
+            about = {"cluster": cluster.name, "name": node.name, "renewed": True}
+            steps = [Step(name="renew", title="renews them", script=f"{_MARK}{json.dumps(about, sort_keys=True)}\n")]
         else:
             steps = [Step(name=task.value, title=f"does {task.value}", script=f": {cluster.version}")]
         return (*steps, *self.more.get(task, ()))
@@ -153,6 +174,9 @@ class Rehearsal:
     def addons(self, cluster: ClusterPlan) -> Sequence[Addon]:
         return ()
 
+    def certificates(self, cluster: ClusterPlan) -> str:
+        return "rehearsal certificates"
+
     def etcd_list(self) -> str:
         return "rehearsal etcd list"
 
@@ -164,3 +188,14 @@ class Rehearsal:
 
     def etcd_remove(self, member: EtcdMember) -> str:
         return f"rehearsal etcd remove {member.id}"
+
+
+@lru_cache(maxsize=8)
+def _signer(years: int) -> Pair:
+    return make_authority("rehearsal", years * _YEAR)
+
+
+@lru_cache(maxsize=64)
+def _leaf(begins: float) -> str:
+    """A certificate of a year, in PEM."""
+    return sign_client(_signer(int(begins // _YEAR)), "rehearsal", (), begins, _YEAR).certificate

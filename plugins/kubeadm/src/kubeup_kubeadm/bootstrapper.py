@@ -85,6 +85,9 @@ class Kubeadm:
             return ()
         return (Addon(name="flannel", manifest=flannel.manifest(cluster)),)
 
+    def certificates(self, cluster: ClusterPlan) -> str:
+        return steps.certificates(KubeadmConfig.model_validate(cluster.config))
+
     def etcd_list(self) -> str:
         return etcd.list_script()
 

@@ -147,12 +147,17 @@ def upgrade(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> list
     return steps + ([_ready(config, f"ready-{suffix}")] if control else [])
 
 
+def certificates(config: KubeadmConfig) -> str:
+    """No step: a script whose output the core reads."""
+    return script("served", "certificates", PORT=config.bind_port)
+
+
 def renew(config: KubeadmConfig) -> list[Step]:
     return [
         Step(
             name="renew",
             title="renews the control plane's certificates",
-            script=script("explain", "etcd", "renew", PORT=config.bind_port),
+            script=script("explain", "etcd", "served", "renew", PORT=config.bind_port),
             timeout=600,
             remedy=LOOK,
         )
