@@ -6,9 +6,11 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from kubeup_core.kinds import Cluster, Machine
+from kubeup_core.controllers.plans import cluster_plan, made_with
+from kubeup_core.kinds import Cluster, Machine, NodePool
 from kubeup_core.kinds.builtins import Event
 from kubeup_core.testing.harness import Crash, Harness
 from kubeup_core.testing.rehearsal import NAME, Rehearsal
@@ -174,3 +176,171 @@ def test_a_control_plane_lost_while_another_is_upgraded_is_replaced_and_holds_no
     harness.delete(Machine, lost.name)
     harness.until(lambda: ready(harness) and set(versions(harness).values()) == {MIDDLE}, 6 * 3600)
     assert lost.uid not in {m.uid for m in harness.all(Machine)}
+
+
+def nodes(h: Harness) -> dict[str, dict[str, Any]]:
+    return {n["metadata"]["name"]: n for n in h.workload("demo").request("GET", "/api/v1/nodes")["items"]}
+
+
+def closed(h: Harness) -> list[str]:
+    return [name for name, node in nodes(h).items() if node["spec"].get("unschedulable")]
+
+
+def workers(h: Harness) -> list[str]:
+    return [name for name, _, _ in begun(h) if name.startswith("web")]
+
+
+def all_at(h: Harness, version: str) -> bool:
+    return ready(h) and set(versions(h).values()) == {version}
+
+
+def test_a_worker_is_emptied_before_its_upgrade_and_opened_after_it(harness: Harness) -> None:
+    up(harness, 1, 2)
+    workload = harness.workload("demo")
+    for n in range(4):
+        workload.pod(f"app-{n}", f"web-{n % 2}")
+    seen: dict[str, tuple[list[str], list[str]]] = {}
+
+    def watch(machine: object, step: object) -> None:
+        if step.name == "upgrade":  # type: ignore[attr-defined]
+            name = begun(harness)[-1][0]
+            seen[name] = (workload.pods(name), closed(harness))
+
+    harness.cloud.guest.jobs.watchers.append(watch)
+    upgrade(harness, MIDDLE)
+    harness.until(lambda: all_at(harness, MIDDLE), 3600)
+    assert seen["web-0"] == ([], ["web-0"])
+    assert seen["web-1"] == ([], ["web-1"])
+    assert closed(harness) == []
+    assert len(workload.pods()) == 4
+
+
+def test_a_worker_that_a_person_has_closed_stays_closed(harness: Harness) -> None:
+    up(harness, 1, 2)
+    harness.workload("demo").request("PATCH", "/api/v1/nodes/web-1", body={"spec": {"unschedulable": True}})
+    upgrade(harness, MIDDLE)
+    harness.until(lambda: all_at(harness, MIDDLE), 3600)
+    assert closed(harness) == ["web-1"]
+
+
+def test_a_disruption_budget_holds_an_upgrade_and_is_named(harness: Harness) -> None:
+    up(harness, 1, 1)
+    workload = harness.workload("demo")
+    workload.pod("db-0", "web-0", labels={"app": "db"})
+    workload.budget("db", {"app": "db"}, 1)
+    upgrade(harness, MIDDLE)
+    harness.until(lambda: said(harness).startswith("DrainBlocked"), 3600)
+    assert "db-0 may not be evicted" in said(harness)
+    assert workers(harness) == []
+    harness.edit(NodePool, "web", spec={"drain": {"onTimeout": "Force"}})
+    harness.until(lambda: all_at(harness, MIDDLE), 3600)
+
+
+def test_as_many_workers_at_once_as_may_be_unavailable(harness: Harness) -> None:
+    up(harness, 1, 5)
+    harness.edit(NodePool, "web", spec={"update": {"maxUnavailable": 2}})
+    most = 0
+
+    def look(moment: str) -> None:
+        nonlocal most
+        most = max(most, len(closed(harness)))
+
+    harness.on_commit = look
+    upgrade(harness, MIDDLE)
+    harness.until(lambda: all_at(harness, MIDDLE), 3600)
+    harness.on_commit = None
+    assert most == 2
+    assert sorted(workers(harness)) == [f"web-{n}" for n in range(5)]
+
+
+def test_a_pool_that_is_to_be_replaced_gets_new_machines_once_the_control_planes_run_it(harness: Harness) -> None:
+    up(harness, 3, 2)
+    harness.edit(NodePool, "web", spec={"update": {"upgrade": "Replace"}})
+    before = {m.uid for m in harness.all(Machine) if m.spec.pool == "web"}
+    upgrade(harness, MIDDLE)
+    harness.until(lambda: len(begun(harness)) == 2, 3600)
+    assert {m.uid for m in harness.all(Machine) if m.spec.pool == "web"} == before
+    harness.until(lambda: all_at(harness, MIDDLE) and len(versions(harness)) == 5, 7200)
+    assert not before & {m.uid for m in harness.all(Machine)}
+    assert workers(harness) == []
+
+
+def test_a_replaced_pool_goes_through_every_hop(harness: Harness) -> None:
+    up(harness, 1, 1)
+    harness.edit(NodePool, "web", spec={"update": {"upgrade": "Replace"}})
+    lowest: list[str] = []
+
+    def look(moment: str) -> None:
+        found = harness.get(Cluster, "demo").status.version or ""
+        if found and found not in lowest[-1:]:
+            lowest.append(found)
+
+    harness.on_commit = look
+    upgrade(harness, NEW)
+    harness.until(lambda: all_at(harness, NEW) and harness.get(Cluster, "demo").status.version == NEW, 7200)
+    harness.on_commit = None
+    assert lowest == [OLD, MIDDLE, NEW]
+
+
+def test_a_pool_replaced_by_hand_is_waited_for(harness: Harness) -> None:
+    up(harness, 1, 1)
+    harness.edit(NodePool, "web", spec={"update": {"upgrade": "Replace", "strategy": "OnDelete"}})
+    upgrade(harness, MIDDLE)
+    harness.until(lambda: "delete them one by one" in said(harness), 3600)
+    harness.delete(Machine, "web-0")
+    harness.until(lambda: all_at(harness, MIDDLE), 3600)
+
+
+def test_a_crash_at_any_write_upgrades_and_opens_each_worker_once(harness: Harness) -> None:
+    up(harness, 1, 3)
+    harness.edit(NodePool, "web", spec={"update": {"maxUnavailable": 2}})
+    writes = 0
+
+    def crash(moment: str) -> None:
+        nonlocal writes
+        writes += moment == "before"
+        if writes % 3 == 2:
+            writes += 1
+            raise Crash
+
+    upgrade(harness, MIDDLE)
+    for _ in range(12):
+        harness.on_commit = crash
+        with contextlib.suppress(Crash):
+            harness.advance(120)
+        harness.on_commit = None
+        harness.crash()
+    harness.until(lambda: all_at(harness, MIDDLE) and not closed(harness), 3600)
+    assert sorted(workers(harness)) == ["web-0", "web-1", "web-2"]
+
+
+def test_a_control_plane_that_joins_in_the_middle_gets_the_next_version_and_a_worker_does_not(harness: Harness) -> None:
+    up(harness, 3, 1)
+    harness.cloud.guest.jobs.slow["upgrade"] = 120.0
+    upgrade(harness, MIDDLE)
+    harness.until(lambda: list(versions(harness).values()).count(MIDDLE) == 1, 3600)
+    cluster = harness.get(Cluster, "demo")
+    new = Machine.model_validate(
+        {"metadata": {"name": "x", "uid": "x"}, "spec": {"cluster": "demo", "role": "controlPlane", "provider": "sim"}}
+    )
+    env = harness.manager.env
+    harness.until(lambda: made_with(env, harness.get(Cluster, "demo"), new) == MIDDLE, 60)
+    worker = new.model_copy(update={"spec": new.spec.model_copy(update={"role": "worker"})})
+    assert made_with(env, harness.get(Cluster, "demo"), worker) == OLD
+    assert cluster.status.version == OLD
+
+
+def test_machines_made_during_an_upgrade_get_the_bundle_of_their_version(harness: Harness) -> None:
+    old, new = ({"path": f"/srv/{n}.tar", "sha256": n * 64} for n in ("a", "b"))
+    up(harness, 1, 1)
+    harness.edit(Cluster, "demo", spec={"kubernetes": {"bundle": old}})
+    harness.until(lambda: ready(harness), 600)
+    harness.cloud.guest.jobs.slow["upgrade"] = 120.0
+    harness.edit(Cluster, "demo", spec={"kubernetes": {"version": MIDDLE, "bundle": new}})
+    harness.until(lambda: said(harness).startswith("Upgrading: demo-control-plane-0 is being"), 600)
+    env, cluster = harness.manager.env, harness.get(Cluster, "demo")
+    assert cluster_plan(env, cluster).version == OLD
+    assert cluster_plan(env, cluster).bundle.path == "/srv/a.tar"  # type: ignore[union-attr]
+    assert cluster_plan(env, cluster, version=MIDDLE).bundle.path == "/srv/b.tar"  # type: ignore[union-attr]
+    harness.until(lambda: all_at(harness, MIDDLE), 3600)
+    assert cluster_plan(env, harness.get(Cluster, "demo")).bundle.path == "/srv/b.tar"  # type: ignore[union-attr]

@@ -23,7 +23,7 @@ from .control_plane import permission
 from .guest import Guest, Guests, Progress
 from .machine_files import own_files
 from .nodes import Nodes, Told
-from .plans import cluster_plan, node_plan
+from .plans import cluster_plan, made_with, node_plan
 from .troubles import SOON, Trouble
 from .user_data import joins_until
 
@@ -116,8 +116,11 @@ class Bootstrapping:
         )
 
     def _task(self, task: Task, machine: Machine, cluster: Cluster, key: Key) -> Progress:
-        wish = str(cluster.metadata.generation)
-        return self.guest.step(machine, task.value, lambda: self._steps(task, machine, cluster, key), key=key, wish=wish)
+        wish, plane = str(cluster.metadata.generation), cluster.status.control_plane
+        version = made_with(self.env, cluster, machine)
+        ahead = version if plane is not None and version != plane.version and plane.version else ""  # prepared anew for it
+        make = lambda: self._steps(task, machine, cluster, key)  # noqa: E731
+        return self.guest.step(machine, task.value, make, key=key, wish=wish, salt=ahead)
 
     def _steps(self, task: Task, machine: Machine, cluster: Cluster, key: Key) -> Sequence[Step]:
         bootstrapper = bootstrapper_of(self.env, cluster)

@@ -91,6 +91,8 @@ class ControlPlane:
         kubernetes = cluster.spec.kubernetes
         assert kubernetes is not None
         state.version = state.version or kubernetes.version
+        if state.version == kubernetes.version:
+            state.bundle = kubernetes.bundle
         found = self._pool(cluster, status)
         if found is not None:
             return found

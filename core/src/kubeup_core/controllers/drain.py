@@ -133,12 +133,12 @@ class Drains:
 
     def _left(self, machine: Machine, found: Round) -> Progress:
         pool, drain = self._settings(machine)
-        keepers = _keepers(found)
+        kept = keepers(found)
         if self._elapsed(machine) < parse_duration(drain.timeout):
-            message = f"{len(found.pods)} pods are still on its Node: {_names(found.pods)}"
-            message += f"; {keepers}" if keepers else ""
-            return Progress(over=False, reason="Draining", message=message, after=BLOCKED if keepers else ROUND)
-        late = f"after {drain.timeout} {len(found.pods)} pods are still on its Node: {keepers or _names(found.pods)}"
+            message = f"{len(found.pods)} pods are still on its Node: {pod_names(found.pods)}"
+            message += f"; {kept}" if kept else ""
+            return Progress(over=False, reason="Draining", message=message, after=BLOCKED if kept else ROUND)
+        late = f"after {drain.timeout} {len(found.pods)} pods are still on its Node: {kept or pod_names(found.pods)}"
         if pool is None or drain.on_timeout == "Force":
             who = f"spec.drain of NodePool {pool.name}" if pool is not None else "its NodePool is gone"
             return self._over(machine, "Forced", f"{late}; it goes all the same ({who})", warn=True)
@@ -225,12 +225,12 @@ def _counts(pod: Pod) -> bool:
     return pod.controller != "DaemonSet" and not pod.mirror and pod.phase not in ("Succeeded", "Failed")
 
 
-def _names(pods: Sequence[Pod]) -> str:
+def pod_names(pods: Sequence[Pod]) -> str:
     shown = ", ".join(str(pod) for pod in pods[:SHOWN])
     return f"{shown} and {len(pods) - SHOWN} more" if len(pods) > SHOWN else shown
 
 
-def _keepers(found: Round) -> str:
+def keepers(found: Round) -> str:
     """ "web-1 may not be evicted (The disruption budget web needs 2 healthy pods and has 2 currently)"; "" when all may be."""
     parts = [f"{pod} may not be evicted ({why})" for pod, why in list(found.kept.items())[:SHOWN]]
     more = len(found.kept) - SHOWN

@@ -26,6 +26,7 @@ from .book import Book, Verdict
 from .cluster_status import cluster_blocks
 from .marks import made_by
 from .network_rules import providers_of
+from .nodes import Nodes
 from .pauses import paused
 from .rollout import Plan, View, plan
 from .slots import free
@@ -66,6 +67,7 @@ class NodePoolController(Controller):
         )
         super().__init__(env)
         self.book = env.shared(Book)
+        self.nodes = env.shared(Nodes)
         self._memory: dict[str, _Memory] = {}
 
     def reconcile(self, key: Key) -> Result:
@@ -110,16 +112,26 @@ class NodePoolController(Controller):
             if machine.deleting:
                 continue
             resolved = machine.status.resolved
+            old = self._old(pool, cluster, machine)
             views.append(
                 View(
                     machine=machine,
-                    updated=machine.labels.get(TEMPLATE_LABEL) == wanted,
+                    updated=machine.labels.get(TEMPLATE_LABEL) == wanted and not old,
                     launched=self._launched(machine),
                     order=f"{machine.metadata.creation_timestamp} {len(machine.name):03d} {machine.name}",
                     price=(resolved.price_per_hour or 0.0) if resolved else 0.0,
+                    why=f"runs an older Kubernetes ({old})" if old else "is of an older template",
                 )
             )
         return views
+
+    def _old(self, pool: NodePool, cluster: Cluster, machine: Machine) -> str:
+        """The version that it runs, where that is to be replaced: all control planes have the next. "" while nothing is known."""
+        plane = cluster.status.control_plane
+        if pool.spec.update.upgrade != "Replace" or pool.spec.role != "worker" or plane is None or not plane.version:
+            return ""
+        node = self.nodes.of(machine)
+        return node.kubelet_version if node is not None and node.kubelet_version != plane.version else ""
 
     def _machines(self, pool: NodePool) -> list[Machine]:
         found = self.env.cache.by(Machine, "pool", f"{pool.namespace}/{pool.spec.cluster}/{pool.name}")
@@ -172,7 +184,7 @@ class NodePoolController(Controller):
             reasons.setdefault(reason, []).append(view.machine.name)
         self.env.together([one(view.machine.name, view.machine.uid) for view, _ in steps.delete])
         for reason, names in reasons.items():
-            kind = "Repairing" if reason.startswith("replaces") else "Rolling" if "template" in reason else "ScalingDown"
+            kind = "Repairing" if reason.startswith("replaces") else "Rolling" if "older" in reason else "ScalingDown"
             text = reason if kind == "Repairing" else f"deletes {_some(names)}, which {reason}"
             self.env.events.event(pool, "Normal", kind, text)
 

@@ -6,6 +6,7 @@ wait for it: what is not known yet is None or "", and whoever asked is woken whe
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -148,9 +149,13 @@ class Nodes:
         return known.api if known is not None else Told(ok=None, reason="Starting", message="its API has not been asked yet")
 
     def version(self, cluster: Cluster) -> str:
-        """Of the API server that answered last, "v1.34.1"; "" before any did."""
-        known = self._known.get(cluster.uid)
-        return known.version if known is not None else ""
+        """The lowest that runs: of the API server that answered last, "v1.34.1", and of all kubelets. "" before any answered."""
+        with self.lock:
+            known = self._known.get(cluster.uid)
+            if known is None or not known.version:
+                return ""
+            found = [known.version, *(n.kubelet_version for n in known.nodes.values() if _NUMBERS.match(n.kubelet_version))]
+        return min(found, key=_numbers)
 
     def all(self, cluster: Cluster) -> list[NodeView]:
         """Every Node of the cluster, also those of no machine of ours."""
@@ -244,6 +249,14 @@ class Nodes:
     def _attached(self) -> Env:
         assert self._env is not None, "the NodesController is not there"
         return self._env
+
+
+_NUMBERS = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    found = _NUMBERS.match(version)
+    return tuple(map(int, found.groups())) if found is not None else ()
 
 
 def stands_for(view: NodeView, machine: Machine, ahead: float) -> bool:

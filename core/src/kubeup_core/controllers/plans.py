@@ -14,6 +14,7 @@ from .bootstraps import Bootstraps
 from .certificates import authority_of
 from .endpoint import API_PORT, SUFFIX, reaches_itself
 from .members import address_of
+from .nodes import Nodes
 
 
 def cluster_plan(env: Known, cluster: Cluster, machine: Machine | None = None, version: str = "") -> ClusterPlan:
@@ -21,8 +22,10 @@ def cluster_plan(env: Known, cluster: Cluster, machine: Machine | None = None, v
     peer. version: absent, the one that machines are made with now."""
     kubernetes, network = cluster.spec.kubernetes, cluster.spec.network
     assert kubernetes is not None
+    version = version or made_with(env, cluster, machine)
     status = cluster.status.control_plane
-    bundle = kubernetes.bundle
+    kept = status.bundle if status is not None and version == status.version != kubernetes.version else None
+    bundle = kept or kubernetes.bundle
     peers = tuple(
         Peer(name=m.name, address=address_of(m))
         for m in control_planes(env, cluster)
@@ -31,7 +34,7 @@ def cluster_plan(env: Known, cluster: Cluster, machine: Machine | None = None, v
     host, port = _endpoint(env, cluster, machine, peers)
     return ClusterPlan(
         name=cluster.name,
-        version=version or (status.version if status is not None else "") or kubernetes.version,
+        version=version,
         host=host,
         port=port,
         names=names(env, cluster),
@@ -46,6 +49,21 @@ def cluster_plan(env: Known, cluster: Cluster, machine: Machine | None = None, v
         ca=authority_of(env, cluster),
         control_planes=peers,
     )
+
+
+def made_with(env: Known, cluster: Cluster, machine: Machine | None) -> str:
+    """The version that a machine gets which joins now: what all control planes have. A control plane gets the next one as soon as
+    another has it, since kubeadm's settings in the cluster are of that version then, and an older kubeadm does not read them."""
+    status, kubernetes = cluster.status.control_plane, cluster.spec.kubernetes
+    assert kubernetes is not None
+    if status is None or not status.version:
+        return kubernetes.version
+    joins = machine is not None and machine.spec.role == "controlPlane" and not env.shared(Bootstraps).joined(machine)
+    if not joins or status.next in ("", status.version):
+        return status.version
+    planes = {m.name for m in control_planes(env, cluster) if not m.deleting}
+    ahead = any(n.name in planes and n.kubelet_version == status.next for n in env.shared(Nodes).all(cluster))
+    return status.next if ahead else status.version
 
 
 def _endpoint(env: Known, cluster: Cluster, machine: Machine | None, peers: tuple[Peer, ...]) -> tuple[str, int]:

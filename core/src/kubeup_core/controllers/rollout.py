@@ -15,13 +15,15 @@ from ..kinds import Machine, NodePool
 
 @dataclass(frozen=True)
 class View:
-    """A machine of the pool. launched: 0 in no Launch, 1 in an open one, 2 made. order: larger is newer. price: per hour."""
+    """A machine of the pool. launched: 0 in no Launch, 1 in an open one, 2 made. order: larger is newer. price: per hour.
+    why: it is not updated, in words."""
 
     machine: Machine
     updated: bool
     launched: int
     order: str
     price: float
+    why: str = "is of an older template"
 
     @property
     def ready(self) -> bool:
@@ -182,4 +184,4 @@ def _roll(pool: NodePool, alive: list[View], outdated: list[View], unavailable: 
             if budget <= 0:
                 continue
             budget -= 1
-        result.delete.append((view, "is of an older template"))
+        result.delete.append((view, view.why))

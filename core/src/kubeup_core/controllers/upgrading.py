@@ -1,29 +1,25 @@
-"""From one version of Kubernetes to the next, in place: the control planes one after another, then the workers one after another.
+"""From one version of Kubernetes to the next: the control planes one after another, in place, then the workers (`worker_upgrades.py`).
 
 A part of the Cluster controller. Where a cluster is, its Nodes say; what is stored is only which machine is being upgraded
 (`status.controlPlane.upgrading`), before anything is done to it, and the version that machines are made with now
 (`status.controlPlane.version`), which moves when all control planes have the next. So a crash anywhere goes on where it was. The hops
-on the way are the bootstrapper's decision; each machine is begun only when everything works. Workers that nobody gets into are
-replaced instead.
+on the way are the bootstrapper's decision; each machine is begun only when everything works.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from ..bootstrapper import Task
 from ..errors import SupplierError
-from ..kinds import Cluster, Machine, NodePool
+from ..kinds import Cluster, Machine
 from ..kinds.cluster import ControlPlaneStatus
 from ..plugins import PluginError
 from ..runtime.controller import Env, Key
-from ..statuses import NotFound
 from .access import Reach, not_reached
 from .bootstraps import Bootstraps, bootstrapper_of
-from .guest import Guest, Progress
-from .nodes import Nodes
+from .guest import Guest
 from .plans import cluster_plan, control_planes, node_plan
 from .troubles import LATER, SOON, Trouble
+from .worker_upgrades import WorkerUpgrades, told
 
 TASK = "upgrade"
 
@@ -32,7 +28,7 @@ class Upgrading:
     def __init__(self, env: Env, controller: str) -> None:
         self.env = env
         self.guest = Guest(env, Reach(env, controller))
-        self.nodes = env.shared(Nodes)
+        self.workers = WorkerUpgrades(env, controller, TASK)
 
     def under_way(self, cluster: Cluster, state: ControlPlaneStatus) -> Trouble | None:
         """Go on with the machine that is being upgraded, whatever the cluster looks like meanwhile. None: there is none."""
@@ -71,8 +67,10 @@ class Upgrading:
             message = f"the control planes run {state.version}"
             self.env.events.event(cluster, "Normal", "ControlPlanesUpgraded", message)
         if not behind:
-            behind = [m for m in self._workers(cluster) if self._version(m) not in ("", state.version)]
             state.next = state.version
+            waiting = self.workers.step(cluster, state)
+            if waiting is not None:
+                return waiting
         if not behind and state.version != kubernetes.version:
             try:
                 hops = bootstrapper_of(self.env, cluster).hops(state.version, kubernetes.version)
@@ -91,9 +89,6 @@ class Upgrading:
             return Trouble(
                 reason="Upgrading", message=f"{chosen.name} is upgraded to {state.next} when it is Ready", after=SOON
             )
-        waiting = self._replacing(cluster, chosen)
-        if waiting is not None:
-            return waiting
         state.upgrading = chosen.uid
         return Trouble(reason="Upgrading", message=f"{chosen.name} is the next to be upgraded to {state.next}", after=0.1)
 
@@ -109,35 +104,12 @@ class Upgrading:
         known = self.guest.known(machine, TASK, state.next)
         if known is None or known.state != "failed":
             return False
-        if any(self._version(m) == state.next for m in (*control_planes(self.env, cluster), *self._workers(cluster))):
+        if any(self._version(m) == state.next for m in (*control_planes(self.env, cluster), *self.workers.all(cluster))):
             return False
         return state.next not in bootstrapper_of(self.env, cluster).hops(state.version, kubernetes.version)
 
-    def _replacing(self, cluster: Cluster, machine: Machine) -> Trouble | None:
-        """One that nobody gets into is replaced instead, when all of its pool is there again."""
-        if not _alone(machine):
-            return None
-        pool = self.env.cache.get(NodePool, machine.spec.pool, machine.namespace) if machine.spec.pool else None
-        if pool is None:
-            message = f"there is no way into {machine.name}, so it cannot be upgraded; delete it, and make another one"
-            return Trouble(reason="UpgradeFailed", message=message, after=LATER, stalled=True)
-        ready = [m for m in self._workers(cluster) if m.spec.pool == pool.name and m.status.is_true("Ready")]
-        if len(ready) < pool.spec.replicas:
-            message = (
-                f"{machine.name} is replaced when all of NodePool {pool.name} are Ready, {len(ready)} of {pool.spec.replicas}"
-            )
-            return Trouble(reason="Upgrading", message=message, after=SOON)
-        return None
-
     def _go_on(self, cluster: Cluster, state: ControlPlaneStatus, machine: Machine) -> Trouble:
-        if _alone(machine):
-            with suppress(NotFound):
-                self.env.client.delete(Machine, machine.name, machine.namespace, uid=machine.uid)
-            message = f"{machine.name} is replaced by one of {state.next}, as there is no way into it"
-            return Trouble(reason="Upgrading", message=message, after=SOON)
-        first = machine.spec.role == "controlPlane" and not any(
-            self._version(m) == state.next for m in control_planes(self.env, cluster) if m.uid != machine.uid
-        )
+        first = not any(self._version(m) == state.next for m in control_planes(self.env, cluster) if m.uid != machine.uid)
         plan = cluster_plan(self.env, cluster, version=state.next)
         node = node_plan(self.env, cluster, machine, first=first)
         bootstrapper = bootstrapper_of(self.env, cluster)
@@ -149,40 +121,8 @@ class Upgrading:
             salt=state.next,
             wish=str(cluster.metadata.generation),
         )
-        message = f"{machine.name} is being upgraded to {state.next}: {_words(progress)}"
-        if progress.state == "failed":
-            return Trouble(reason="UpgradeFailed", message=message, after=progress.after or LATER, stalled=True)
-        return Trouble(reason="Upgrading", message=message, after=progress.after or SOON)
-
-    def _workers(self, cluster: Cluster) -> list[Machine]:
-        machines: list[Machine] = self.env.cache.by(Machine, "cluster", f"{cluster.namespace}/{cluster.name}")
-        book = self.env.shared(Bootstraps)
-        found = [m for m in machines if m.spec.role == "worker" and not m.deleting and book.joined(m)]
-        return sorted(found, key=lambda m: m.name)
+        return told(machine, state.next, progress)
 
     def _version(self, machine: Machine) -> str:
         """What its kubelet says, "" while its Node is not known."""
-        node = self.nodes.of(machine)
-        return node.kubelet_version if node is not None else ""
-
-
-def _alone(machine: Machine) -> bool:
-    """Nobody gets into it."""
-    return machine.status.access is not None and machine.status.access.kind == "none"
-
-
-def _words(progress: Progress) -> str:
-    where = (
-        f"step {progress.number} of {progress.total}, {progress.title or progress.step}"
-        if progress.total
-        else "its steps are sent"
-    )
-    match progress.state:
-        case "done":
-            return "its kubelet is awaited"
-        case "failed" | "retrying":
-            last = progress.tail.strip().splitlines()[-1:] or ["it printed nothing"]
-            remedy = f"; {progress.remedy}" if progress.remedy else ""
-            return f"{where} failed with exit code {progress.exit_code}: {last[0]}{remedy}"
-        case _:
-            return where
+        return self.workers.version(machine)

@@ -213,7 +213,9 @@ class ControlPlaneStatus(Model):
         default="", description="Version that machines are made with: one on the way to spec.kubernetes.version"
     )
     next: str = Field(default="", description="Version that machines are being upgraded to")
-    upgrading: str = Field(default="", description="uid of the only Machine that is being upgraded now")
+    upgrading: str = Field(default="", description="uid of the only control plane that is being upgraded now")
+    workers: list[str] = Field(default_factory=list, description="uids of the workers that are being upgraded in place now")
+    bundle: Bundle | None = Field(default=None, description="The bundle of `version`, while spec.kubernetes wants another one")
     certificates: list[MachineCertificates] = Field(
         default_factory=list, description="Certificates that control planes made for themselves, as they were read there"
     )

@@ -42,6 +42,10 @@ class OfferSpec(Model):
 
 class Update(Model):
     strategy: Literal["Replace", "OnDelete"] = Field(default="Replace", description="What a changed template does")
+    upgrade: Literal["InPlace", "Replace"] = Field(
+        default="InPlace",
+        description="How machines get another version of Kubernetes: emptied and upgraded, or replaced as by a changed template",
+    )
     max_surge: Literal["auto"] | Amount = Field(
         default="auto", description="Machines above replicas; auto: 1 where they are made"
     )

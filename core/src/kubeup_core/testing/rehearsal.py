@@ -68,9 +68,15 @@ class Rehearsal:
             self.certificates_made[machine.name] = harness.clock.wall()
             if "renewed" in node:
                 return
+            if "restored" in node:
+                self.etcd = {node["name"]: node["address"]}
+                harness.workload(node["cluster"]).fault = ""
+                return
             workload = harness.workload(node["cluster"])
             if "upgraded" in node:
                 workload.join(node["name"], version=node["upgraded"])
+                if node["role"] == "controlPlane":
+                    workload.server_version = node["upgraded"]
                 return
             workload.fault = "" if workload.fault == "unreachable" else workload.fault
             workload.join(
@@ -132,11 +138,20 @@ class Rehearsal:
         elif task in (Task.INIT, Task.JOIN):
             steps = [self._member(task, cluster, node, secrets)]
         elif task is Task.UPGRADE:
-            about = {"cluster": cluster.name, "name": node.name, "upgraded": cluster.version, "first": node.first}
+            about = {
+                "cluster": cluster.name,
+                "name": node.name,
+                "role": node.role,
+                "upgraded": cluster.version,
+                "first": node.first,
+            }
             steps = [Step(name=task.value, title="upgrades it", script=f"{_MARK}{json.dumps(about, sort_keys=True)}\n")]
         elif task is Task.RENEW:
             about = {"cluster": cluster.name, "name": node.name, "renewed": True}
             steps = [Step(name="renew", title="renews them", script=f"{_MARK}{json.dumps(about, sort_keys=True)}\n")]
+        elif task is Task.RESTORE:
+            about = {"cluster": cluster.name, "name": node.name, "address": node.address, "restored": True}
+            steps = [Step(name="restore", title="restores it", script=f"{_MARK}{json.dumps(about, sort_keys=True)}\n")]
         else:
             steps = [Step(name=task.value, title=f"does {task.value}", script=f": {cluster.version}")]
         return (*steps, *self.more.get(task, ()))
