@@ -21,6 +21,7 @@ from ..runtime.controller import Env, Key
 from ..statuses import AlreadyExists, NotFound
 from .bootstraps import Bootstraps, bootstrapper_of
 from .endpoint import on_machine
+from .etcd_restore import Restoring
 from .members import address_of
 from .nodes import Nodes
 from .plans import cluster_plan, control_planes
@@ -36,6 +37,8 @@ WAITING = "WaitingForTurn"
 def permission(env: Env, cluster: Cluster, machine: Machine) -> Task | Trouble:
     """What a prepared machine may do now to become a member: INIT or JOIN; or what it waits for. Reads only what is stored."""
     status = cluster.status.control_plane or ControlPlaneStatus()
+    if status.restore is not None and status.restore.machine == machine.uid:
+        return Task.INIT  # no control plane is left: it begins again, with the same keys, and then gets the snapshot
     if machine.spec.role == "controlPlane" and machine.uid == status.first_uid:
         if cluster.status.endpoint is None or not cluster.status.endpoint.host:
             return Trouble(reason="WaitingForEndpoint", message="it begins the cluster when the address of its API is known")
@@ -73,6 +76,7 @@ class ControlPlane:
         self.settling = Settling(env, controller)
         self.upgrading = Upgrading(env, controller)
         self.renewing = Renewing(env, controller)
+        self.restoring = Restoring(env, controller)
 
     def check(self, cluster: Cluster, status: ClusterStatus, other: Trouble | None) -> Trouble | None:
         """What can never work, told before anything is made: the condition KubernetesValid, which pools look at.
@@ -103,6 +107,9 @@ class ControlPlane:
         self._first(cluster, state, machines)
         if not state.initialized:
             return self._begin(cluster, state, machines)
+        restoring = self.restoring.step(cluster, status, machines)
+        if restoring is not None:
+            return restoring
         self.renewing.look(cluster, state)
         under_way = self.upgrading.under_way(cluster, state) or self.renewing.under_way(cluster, state)
         if under_way is not None:
@@ -206,10 +213,10 @@ class ControlPlane:
         joined = sorted((m for m in living if self.book.joined(m)), key=_since)
         waiting = [m for m in living if not self.book.joined(m)]
         state.turn = ""
-        if not joined:
+        if not joined or all(m.status.state == "Failed" for m in joined):
             message = (
-                "no control plane is left, and etcd went with them; delete the cluster and create it anew "
-                f"(kubeup etcd list {cluster.name} -n {cluster.namespace} names the snapshots that are kept)"
+                "no control plane is left, and etcd went with them; with a snapshot it comes back: "
+                f"kubeup etcd restore {cluster.name} -n {cluster.namespace}; without one, delete the cluster and create it anew"
             )
             return Trouble(reason="ControlPlaneLost", message=message, stalled=True)
         if not waiting:
@@ -222,7 +229,8 @@ class ControlPlane:
         unsettled = self.settling.step(cluster, joined)
         if unsettled is not None:
             return unsettled
-        gate = self.nodes.gate(cluster, newest.uid, (self.controller, Key(cluster.namespace, cluster.name)))
+        round_ = newest.uid if state.restore is None else f"{newest.uid} {state.restore.done}"
+        gate = self.nodes.gate(cluster, round_, (self.controller, Key(cluster.namespace, cluster.name)))
         if gate.ok is not True:
             return Trouble(reason="Checking", message=f"before the next control plane joins: {gate.message}", after=SOON)
         prepared = [m for m in waiting if (told := self.book.of(m)) is not None and told.bootstrapped.reason == WAITING]
@@ -246,7 +254,9 @@ class ControlPlane:
         unsettled = self.settling.step(cluster, sorted(living, key=_since))
         if unsettled is not None:
             return unsettled
-        round_ = ",".join(sorted(m.uid for m in living))
+        versions = {m.uid: self.upgrading.workers.version(m) for m in living}  # checked anew after each upgrade and renewal
+        renewed = sorted(r.renewed for r in state.certificates)
+        round_ = ",".join([*sorted(f"{uid} {version}" for uid, version in versions.items()), *renewed])
         gate = self.nodes.gate(cluster, round_, (self.controller, Key(cluster.namespace, cluster.name)))
         if gate.ok:
             return self.upgrading.step(cluster, state) or self.renewing.step(cluster, state)

@@ -21,6 +21,7 @@ from ..objects import parse_timestamp
 from ..runtime.controller import Env, Key
 from ..statuses import NotFound, StatusError, TooManyRequests
 from ..workload import Pod, Unreachable, Workload
+from .etcd import restoring
 from .nodes import Nodes, pool_of
 
 T = TypeVar("T")
@@ -189,12 +190,15 @@ class Drains:
 def undrained(env: Env, machine: Machine) -> bool:
     """Whether a machine that is being deleted may still have pods on its Node: its volumes stay as long.
 
-    False when it is no member of a Kubernetes cluster, and when the whole cluster goes.
+    False when it is no member of a Kubernetes cluster, when the whole cluster goes, and for a control plane that goes because etcd is
+    restored on another one.
     """
     if machine.spec.role not in MEMBERS or machine.status.is_true(DRAINED) or not machine.status.is_true("Bootstrapped"):
         return False
     cluster = env.cache.get(Cluster, machine.spec.cluster, machine.namespace)
-    return cluster is not None and cluster.spec.kubernetes is not None and not cluster.deleting
+    if cluster is None or cluster.spec.kubernetes is None or cluster.deleting:
+        return False
+    return machine.spec.role != "controlPlane" or not restoring(cluster)  # its Node is of a cluster that is no more
 
 
 def drain_round(workload: Workload, name: str) -> Round:

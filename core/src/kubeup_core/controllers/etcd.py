@@ -33,7 +33,7 @@ class Members:
         """What stands in the way of deleting this machine; None: etcd does not count on it (any more). Raises InProgress."""
         if machine.spec.role != "controlPlane" or cluster is None or cluster.deleting or cluster.spec.kubernetes is None:
             return None
-        if machine.annotations.get(ABANDON) is not None:
+        if machine.annotations.get(ABANDON) is not None or restoring(cluster):
             return None
         peers = [m for m in self._control_planes(cluster) if m.uid != machine.uid]
         joined = [m for m in peers if m.status.is_true("Bootstrapped")]
@@ -89,6 +89,12 @@ class Members:
     def _control_planes(self, cluster: Cluster) -> Iterable[Machine]:
         machines: list[Machine] = self.env.cache.by(Machine, "cluster", f"{cluster.namespace}/{cluster.name}")
         return [m for m in machines if m.spec.role == "controlPlane"]
+
+
+def restoring(cluster: Cluster) -> bool:
+    """etcd comes back out of a snapshot: the members of before do not matter any more."""
+    state = cluster.status.control_plane
+    return state is not None and state.restore is not None and state.restore.under_way
 
 
 def member_of(members: Iterable[EtcdMember], machine: Machine) -> EtcdMember | None:

@@ -31,6 +31,7 @@ from ..runtime.controller import Controller, Env, Key, Result, Watch
 from ..snapshots import SUFFIX, SnapshotStore, Stored
 from .access import Reach
 from .bootstraps import bootstrapper_of
+from .etcd import restoring
 from .guest import Guest
 from .nodes import Told
 from .plans import cluster_plan, control_planes, node_plan
@@ -120,7 +121,7 @@ class EtcdSnapshotsController(Controller):
         if cluster is None or cluster.deleting or cluster.spec.paused or cluster.spec.kubernetes is None:
             return Result()
         status = cluster.status.control_plane
-        if status is None or not status.initialized:
+        if status is None or not status.initialized or restoring(cluster):
             return Result()
         spec = cluster.spec.etcd.snapshots
         if spec.to is None:
@@ -146,7 +147,7 @@ class EtcdSnapshotsController(Controller):
 
     def _step(self, cluster: Cluster, key: Key) -> float | None:
         spec, known = cluster.spec.etcd.snapshots, self.book.of(cluster.uid)
-        url, data, keep = spec.to or "", self._secret(cluster), spec.keep
+        url, data, keep = spec.to or "", credentials(self.env, cluster), spec.keep
         plugins = self.env.plugins
         plugins.snapshot_store(url, data).close()  # a URL that is none is told before anything is taken
         if known.stored is None:
@@ -211,20 +212,6 @@ class EtcdSnapshotsController(Controller):
             raise NotReady("no control plane is Ready, so none can be taken", retry_after=SOON)
         return min(ready, key=lambda m: m.name)
 
-    def _secret(self, cluster: Cluster) -> dict[str, str]:
-        ref = cluster.spec.etcd.snapshots.secret_ref
-        if ref is None:
-            return {}
-        namespace = ref.namespace or cluster.namespace
-        held = self.env.cache.get(Secret, ref.name, namespace)
-        if held is None:
-            raise InvalidSpec(
-                f"spec.etcd.snapshots.secretRef: there is no Secret {namespace}/{ref.name}",
-                path="spec.etcd.snapshots.secretRef",
-                remedy=f"kubectl create secret generic {ref.name} -n {namespace} --from-literal=KEY=VALUE",
-            )
-        return values(held)
-
     # -- below -----------------------------------------------------------------------------------------------------------
 
     def _background(self, cluster: Cluster, key: Key, verb: str, token: str, fn: Callable[[], T]) -> T:
@@ -253,6 +240,25 @@ class EtcdSnapshotsController(Controller):
             ):
                 self._failed.pop(cluster.uid, None)
                 yield Key(cluster.namespace, cluster.name)
+
+
+# -- credentials ---------------------------------------------------------------------------------------------------------
+
+
+def credentials(env: Env, cluster: Cluster) -> dict[str, str]:
+    """The keys of the Secret that the store is opened with. Raises InvalidSpec when there is no such Secret."""
+    ref = cluster.spec.etcd.snapshots.secret_ref
+    if ref is None:
+        return {}
+    namespace = ref.namespace or cluster.namespace
+    held = env.cache.get(Secret, ref.name, namespace)
+    if held is None:
+        raise InvalidSpec(
+            f"spec.etcd.snapshots.secretRef: there is no Secret {namespace}/{ref.name}",
+            path="spec.etcd.snapshots.secretRef",
+            remedy=f"kubectl create secret generic {ref.name} -n {namespace} --from-literal=KEY=VALUE",
+        )
+    return values(held)
 
 
 # -- names ---------------------------------------------------------------------------------------------------------------

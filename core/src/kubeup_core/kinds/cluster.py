@@ -202,6 +202,21 @@ class Renewal(Model):
     request: str = Field(default="", description="The last token of kubeup.dev/renew-certificates that was met")
 
 
+class Restore(Model):
+    request: str = Field(description="The value of kubeup.dev/restore-etcd that it is about")
+    snapshot: str = ""
+    machine: str = Field(
+        default="", description="uid of the only Machine that gets the snapshot; empty: it is not known, or over"
+    )
+    at: str = Field(default="", description="When it began")
+    done: str = Field(default="", description="When it was restored")
+    refused: str = Field(default="", description="Why it could not be done; nothing was changed then")
+
+    @property
+    def under_way(self) -> bool:
+        return not self.done and not self.refused
+
+
 class ControlPlaneStatus(Model):
     replicas: int = 0
     ready: int = 0
@@ -220,6 +235,7 @@ class ControlPlaneStatus(Model):
         default_factory=list, description="Certificates that control planes made for themselves, as they were read there"
     )
     renewal: Renewal | None = None
+    restore: Restore | None = Field(default=None, description="The last etcd snapshot that was restored, or is being restored")
 
 
 class EtcdSnapshot(Model):

@@ -1,0 +1,243 @@
+"""etcd comes back out of a snapshot: one control plane gets it, all others are made anew and join that one.
+
+A part of the Cluster controller, asked for by an annotation. Which machine gets it is stored before anything is done, so a crash goes
+on where it was. The other control planes are deleted first: etcd of the past and of the snapshot must never serve side by side. When
+no control plane is left, a new machine begins with the cluster's own keys and endpoint, and then gets the snapshot. While this lasts
+nothing else is done to control planes, and nobody waits for a quorum or an API that are no more (`etcd.restoring`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..bootstrapper import SNAPSHOT_PATH, File, Step, Task
+from ..errors import InvalidSpec, NotFound, SupplierError
+from ..kinds import Cluster, Machine
+from ..kinds.cluster import ClusterStatus, ControlPlaneStatus, Restore
+from ..objects import timestamp
+from ..plugins import PluginError
+from ..runtime.calls import InProgress
+from ..runtime.controller import Env, Key
+from ..snapshots import Stored
+from ..statuses import Conflict
+from ..statuses import NotFound as NoSuchObject
+from .access import Reach, not_reached
+from .bootstraps import Bootstraps, bootstrapper_of
+from .endpoint import on_machine
+from .etcd_snapshots import credentials, of
+from .guest import Guest, Progress
+from .members import address_of
+from .plans import cluster_plan, node_plan
+from .troubles import LATER, SOON, Trouble
+
+REQUEST = "kubeup.dev/restore-etcd"
+"""Annotation of a Cluster: the name of a snapshot, a blank, and a token. Another token asks for the same one once more."""
+
+LIMIT = 3600.0
+"""Seconds in which the store has to hand a snapshot over."""
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    """A snapshot on kubeup's own machine."""
+
+    folder: Path
+    file: Path
+    sha256: str
+
+
+class _Refused(Exception):
+    """It can never be done; nothing was changed."""
+
+
+class Restoring:
+    def __init__(self, env: Env, controller: str) -> None:
+        self.env = env
+        self.controller = controller
+        self.guest = Guest(env, Reach(env, controller))
+        self.book = env.shared(Bootstraps)
+        self._fetched: dict[tuple[str, str], _Fetched] = {}
+
+    def step(self, cluster: Cluster, status: ClusterStatus, machines: list[Machine]) -> Trouble | None:
+        """One step nearer; None when nothing is asked for. machines: the control planes."""
+        state, asked = status.control_plane, cluster.annotations.get(REQUEST, "").strip()
+        assert state is not None
+        restore = state.restore
+        try:
+            if restore is not None and restore.under_way:
+                return self._go_on(cluster, state, restore, machines, asked)
+            if not asked or (restore is not None and restore.request == asked):
+                return None
+            return self._begin(cluster, status, state, machines, asked)
+        except InProgress as running:
+            return Trouble(reason="RestoringEtcd", message="the snapshot is being fetched", after=running.after or SOON)
+        except _Refused as error:
+            state.restore = Restore(request=asked, refused=str(error))
+            self.env.events.event(cluster, "Warning", "RestoreRefused", str(error))
+            return None
+        except PluginError as error:
+            return Trouble(reason="BootstrapperMissing", message=f"{error.message}; {error.remedy}", after=LATER, stalled=True)
+        except SupplierError as error:
+            message = f"the snapshot cannot be had: {error.message}{'; ' + error.remedy if error.remedy else ''}"
+            return Trouble(reason="RestoringEtcd", message=f"{message}; it is tried again", after=LATER)
+
+    # -- in order --------------------------------------------------------------------------------------------------------
+
+    def _begin(
+        self, cluster: Cluster, status: ClusterStatus, state: ControlPlaneStatus, machines: list[Machine], asked: str
+    ) -> Trouble:
+        """Everything that can be wrong is found out before anything is changed."""
+        name = asked.split()[0]
+        self._fetch(cluster, name)
+        if on_machine(cluster, status) and not any(self.book.joined(m) for m in _living(machines)):
+            raise _Refused(
+                "the cluster's API was the address of its only control plane, and went with it: nobody would find the restored one. "
+                "Create the cluster anew, with spec.endpoint.loadBalancer or spec.endpoint.host"
+            )
+        state.restore = Restore(request=asked, snapshot=name, at=timestamp(self.env.clock.wall()))
+        state.turn = ""
+        self.env.events.event(
+            cluster, "Normal", "RestoringEtcd", f"{name}; one control plane gets it, the others are made anew"
+        )
+        return Trouble(reason="RestoringEtcd", message=f"{name} is to be restored", after=0.1)
+
+    def _choose(self, state: ControlPlaneStatus, restore: Restore, machines: list[Machine]) -> Trouble:
+        """Who gets it: one that is a control plane already, or when none is left a new one, for which those that failed make room."""
+        able = [m for m in _living(machines) if address_of(m)]
+        joined = [m for m in able if self.book.joined(m)]
+        chosen = min(
+            joined or able, key=lambda m: (not m.status.is_true("Ready"), m.uid != state.first_uid, m.name), default=None
+        )
+        if chosen is None:
+            self._delete(m for m in machines if m.status.state == "Failed")
+            message = "no control plane is left; the snapshot is restored on the first new one that has an address"
+            return Trouble(reason="RestoringEtcd", message=message, after=SOON)
+        restore.machine = chosen.uid
+        if not joined:
+            state.first, state.first_uid = chosen.name, chosen.uid
+        return Trouble(reason="RestoringEtcd", message=f"{restore.snapshot} is restored on {chosen.name}", after=0.1)
+
+    def _go_on(
+        self, cluster: Cluster, state: ControlPlaneStatus, restore: Restore, machines: list[Machine], asked: str
+    ) -> Trouble:
+        machine = next((m for m in _living(machines) if m.uid == restore.machine), None)
+        if machine is None:
+            restore.machine = ""
+            return self._choose(state, restore, machines)
+        if not self.book.joined(machine):
+            told = self.book.of(machine)
+            said = f": {told.bootstrapped.message}" if told is not None else ""
+            message = f"{machine.name} begins a control plane with the cluster's keys, and then gets the snapshot{said}"
+            return Trouble(reason="RestoringEtcd", message=message, stalled=told is not None and told.stalled)
+        others = [m for m in machines if m.uid != machine.uid and self.book.joined(m)]
+        self._delete(others)
+        if others:
+            names = ", ".join(m.name for m in others)
+            message = f"{machine.name} gets {restore.snapshot} when {names} {'is' if len(others) == 1 else 'are'} gone"
+            return Trouble(reason="RestoringEtcd", message=message, after=SOON)
+        fetched = self._fetch(cluster, restore.snapshot)
+        progress = self._run(cluster, machine, restore, fetched)
+        if progress.error is not None:
+            return not_reached(progress.error, machine)
+        if progress.state == "done":
+            return self._done(cluster, state, restore, machine)
+        message = f"{restore.snapshot} is being restored on {machine.name}: {_words(progress)}"
+        if progress.state != "failed":
+            return Trouble(reason="RestoringEtcd", message=message, after=progress.after or SOON)
+        if asked and asked != restore.request:
+            state.restore = None
+            return Trouble(reason="RestoringEtcd", message=f"{message}; another one was asked for", after=0.1)
+        message += f"; to try another one: kubeup etcd restore {cluster.name} SNAPSHOT"
+        return Trouble(reason="RestoreFailed", message=message, after=progress.after or LATER, stalled=True)
+
+    def _delete(self, machines: Iterable[Machine]) -> None:
+        for machine in machines:
+            if not machine.deleting:
+                with suppress(NoSuchObject, Conflict):
+                    self.env.client.delete(Machine, machine.name, machine.namespace, uid=machine.uid)
+
+    def _run(self, cluster: Cluster, machine: Machine, restore: Restore, fetched: _Fetched) -> Progress:
+        plan, node = cluster_plan(self.env, cluster), node_plan(self.env, cluster, machine)
+        bootstrapper = bootstrapper_of(self.env, cluster)
+        snapshot = File(path=SNAPSHOT_PATH, source=str(fetched.file), sha256=fetched.sha256, mode=0o600)
+
+        def make() -> Sequence[Step]:
+            first, *rest = bootstrapper.steps(Task.RESTORE, plan, node)
+            return (replace(first, files=(*first.files, snapshot)), *rest)
+
+        key = Key(cluster.namespace, cluster.name)
+        wish = str(cluster.metadata.generation)
+        return self.guest.step(machine, Task.RESTORE.value, make, key=key, salt=f"{restore.request} {restore.at}", wish=wish)
+
+    def _done(self, cluster: Cluster, state: ControlPlaneStatus, restore: Restore, machine: Machine) -> Trouble:
+        state.restore = restore.model_copy(update={"machine": "", "done": timestamp(self.env.clock.wall())})
+        for known in [known for known in self._fetched if known[0] == cluster.uid]:
+            shutil.rmtree(self._fetched.pop(known).folder, ignore_errors=True)
+        self.env.events.event(cluster, "Normal", "EtcdRestored", f"{restore.snapshot} on {machine.name}")
+        return Trouble(reason="RestoringEtcd", message=f"{restore.snapshot} is restored on {machine.name}", after=0.1)
+
+    # -- the snapshot ----------------------------------------------------------------------------------------------------
+
+    def _fetch(self, cluster: Cluster, name: str) -> _Fetched:
+        """On kubeup's own machine, once for each process. Raises _Refused, InProgress, SupplierError."""
+        found = self._fetched.get((cluster.uid, name))
+        if found is not None and found.file.exists():
+            return found
+        url = cluster.spec.etcd.snapshots.to
+        if url is None:
+            raise _Refused(
+                "spec.etcd.snapshots.to names no place that snapshots are in; set it to file:///DIRECTORY or s3://BUCKET/PREFIX"
+            )
+        if not of(cluster, [Stored(name=name, size=0, at=0.0)]):
+            raise _Refused(f"{name!r} is no snapshot of this cluster; kubeup etcd list {cluster.name} names them")
+        try:
+            data = credentials(self.env, cluster)
+            self.env.plugins.snapshot_store(url, data).close()
+            plugins = self.env.plugins
+
+            def get() -> _Fetched:
+                folder = Path(tempfile.mkdtemp(prefix="kubeup-restore-"))  # for its owner only
+                store = plugins.snapshot_store(url, data)
+                try:
+                    store.get(name, folder / name)
+                except BaseException:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    raise
+                finally:
+                    store.close()
+                with (folder / name).open("rb") as file:
+                    return _Fetched(folder, folder / name, hashlib.file_digest(file, "sha256").hexdigest())
+
+            fetched = self.env.calls.background(
+                f"snapshots/{cluster.uid}",
+                "the store",
+                "get",
+                get,
+                wake=(self.controller, Key(cluster.namespace, cluster.name)),
+                token=name,
+                limit=LIMIT,
+            )
+        except NotFound as error:
+            raise _Refused(f"{error.message}; kubeup etcd list {cluster.name} names those that there are") from error
+        except (InvalidSpec, PluginError) as error:
+            raise _Refused(f"{error.message}{'; ' + error.remedy if error.remedy else ''}") from error
+        self._fetched[cluster.uid, name] = fetched
+        return fetched
+
+
+def _living(machines: Iterable[Machine]) -> list[Machine]:
+    return [m for m in machines if not m.deleting and m.status.state != "Failed"]
+
+
+def _words(progress: Progress) -> str:
+    if progress.state in ("failed", "retrying"):
+        last = progress.tail.strip().splitlines()[-1:] or ["it printed nothing"]
+        remedy = f"; {progress.remedy}" if progress.remedy else ""
+        return f"step {progress.step} failed with exit code {progress.exit_code}: {last[0]}{remedy}"
+    return progress.message or progress.title or "its steps are sent"
