@@ -30,7 +30,7 @@ COMMANDS = {
     "providers": "Installed providers: what they can do, how they are configured",
     "steps": "What kubeup runs on a cluster's machines: a runbook, or a script for one",
     "certificates": "Certificates of a cluster's control planes: whose they are, and when they end",
-    "etcd": "Snapshots of a cluster's etcd: take one now, list them",
+    "etcd": "Snapshots of a cluster's etcd: take one now, list them, go back to one",
     "leaks": "What lies at the providers under our mark and belongs to no object",
     "kubeconfig": "Where the kubeconfig is; merge it into yours",
     "serve": "Run the server in the foreground",
