@@ -264,6 +264,36 @@ def test_one_node_runs_pods_its_etcd_is_kept_and_it_is_upgraded_in_place(
     assert machines.ps(cluster_name="demo") == []
 
 
+def test_etcd_comes_back_out_of_a_snapshot_when_its_quorum_is_destroyed(
+    kubeup: Any, until: Callable[..., None], machines: Any, bundle: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    etcd = {"snapshots": {"to": f"file://{tmp_path}/snapshots", "every": "100h"}}
+    kubeup("up", "-f", kubeup.write(cluster(bundle(BUILT), 3, 1, machines.image, etcd=etcd)), "--timeout", "15m", seconds=960)
+    workload = Workload(kubeup)
+    workload.kubectl("create", "configmap", "precious", "--from-literal=what=data")
+    kubeup("etcd", "snapshot", "demo", seconds=180)
+    workload.kubectl("delete", "configmap", "precious")
+    worker = next(m for m in kubeup.machines() if m["spec"]["role"] == "worker")["metadata"]["uid"]
+
+    planes = [m for m in kubeup.machines() if m["spec"]["role"] == "controlPlane"]
+    for lost in planes[:2]:
+        machines.remove(lost["status"]["id"])
+    until(lambda: not workload.answers(), "an API that is silent", 120)
+
+    out = kubeup("etcd", "restore", "demo", "--yes", "--timeout", "15m", seconds=960)
+    assert "is restored, and cluster demo is Ready" in out
+    assert workload.get("configmap", "precious")["data"] == {"what": "data"}
+    until(lambda: len(_etcd(workload)) == 3, "three members of etcd", 120)
+    expected = {m["metadata"]["name"] for m in kubeup.machines() if m["spec"]["role"] != "loadBalancer"}
+    until(lambda: workload.ready() == expected, "the Nodes of all machines Ready, and no other Node", 180)
+    assert next(m for m in kubeup.machines() if m["spec"]["role"] == "worker")["metadata"]["uid"] == worker
+    former = {m["metadata"]["uid"] for m in planes}
+    assert len([m for m in kubeup.machines() if m["metadata"]["uid"] in former]) == 1
+
+    kubeup("down", "--yes", seconds=300)
+    assert machines.ps(cluster_name="demo") == []
+
+
 @pytest.mark.skipif(bool(OFFICIAL), reason="not offered: the community's own repository is in use")
 def test_packages_come_from_a_signed_repository_and_images_from_a_registry(
     kubeup: Any, machines: Any, kubernetes_repository: Any, kubernetes_registry: Any
