@@ -37,6 +37,7 @@ def harness(tmp_path: Path, rehearsal: Rehearsal, kept: Path) -> Iterator[Harnes
     with Harness(tmp_path, plugins=rehearsal.plugins(), cloud={"boot_seconds": (1, 1)}) as h:
         rehearsal.follow(h)
         rehearsal.silent(h)
+        h.cloud.guest.on("^true$", lambda machine, script, stdin: (0, b""))
         h.provider()
         kubernetes = {"version": "v1.34.1", "bootstrapper": NAME}
         snapshots = {"to": f"file://{kept}", "every": "99999h"}
@@ -107,6 +108,14 @@ def test_without_a_quorum_the_one_that_is_left_gets_it(harness: Harness, rehears
     lose(harness, *PLANES[:2])
     harness.advance(600)
     assert not ready(harness)
+    ask(harness)
+    whole(harness, rehearsal, former, 1)
+
+
+def test_one_that_is_gone_and_not_missed_yet_is_not_chosen(harness: Harness, rehearsal: Rehearsal) -> None:
+    """All others are deleted for the sake of the one that is chosen."""
+    former = {m.uid for m in planes(harness)}
+    lose(harness, *PLANES[:2])
     ask(harness)
     whole(harness, rehearsal, former, 1)
 

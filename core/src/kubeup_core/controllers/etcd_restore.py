@@ -39,6 +39,9 @@ from .troubles import LATER, SOON, Trouble
 REQUEST = "kubeup.dev/restore-etcd"
 """Annotation of a Cluster: the name of a snapshot, a blank, and a token. Another token asks for the same one once more."""
 
+ASK = 15.0
+"""Seconds in which a machine has to answer to be chosen."""
+
 LIMIT = 3600.0
 """Seconds in which the store has to hand a snapshot over."""
 
@@ -60,7 +63,8 @@ class Restoring:
     def __init__(self, env: Env, controller: str) -> None:
         self.env = env
         self.controller = controller
-        self.guest = Guest(env, Reach(env, controller))
+        self.reach = Reach(env, controller)
+        self.guest = Guest(env, self.reach)
         self.book = env.shared(Bootstraps)
         self._fetched: dict[tuple[str, str], _Fetched] = {}
 
@@ -76,7 +80,10 @@ class Restoring:
                 return None
             return self._begin(cluster, status, state, machines, asked)
         except InProgress as running:
-            return Trouble(reason="RestoringEtcd", message="the snapshot is being fetched", after=running.after or SOON)
+            message = (
+                "looks which control plane answers" if restore is not None and restore.under_way else "the snapshot is fetched"
+            )
+            return Trouble(reason="RestoringEtcd", message=message, after=running.after or SOON)
         except _Refused as error:
             state.restore = Restore(request=asked, refused=str(error))
             self.env.events.event(cluster, "Warning", "RestoreRefused", str(error))
@@ -107,13 +114,18 @@ class Restoring:
         )
         return Trouble(reason="RestoringEtcd", message=f"{name} is to be restored", after=0.1)
 
-    def _choose(self, state: ControlPlaneStatus, restore: Restore, machines: list[Machine]) -> Trouble:
-        """Who gets it: one that is a control plane already, or when none is left a new one, for which those that failed make room."""
-        able = [m for m in _living(machines) if address_of(m)]
-        joined = [m for m in able if self.book.joined(m)]
-        chosen = min(
-            joined or able, key=lambda m: (not m.status.is_true("Ready"), m.uid != state.first_uid, m.name), default=None
+    def _choose(self, cluster: Cluster, state: ControlPlaneStatus, restore: Restore, machines: list[Machine]) -> Trouble:
+        """Who gets it: a control plane that answers, or when none is left a new machine, for which those that failed make room."""
+        able = sorted(
+            (m for m in _living(machines) if address_of(m)),
+            key=lambda m: (not m.status.is_true("Ready"), m.uid != state.first_uid, m.name),
         )
+        joined = [m for m in able if self.book.joined(m)]
+        chosen = self._answering(cluster, joined) if joined else next(iter(able), None)
+        if chosen is None and joined:
+            names = ", ".join(m.name for m in joined)
+            message = f"the snapshot waits until one of {names} answers, or all are found to be gone"
+            return Trouble(reason="RestoringEtcd", message=message, after=SOON)
         if chosen is None:
             self._delete(m for m in machines if m.status.state == "Failed")
             message = "no control plane is left; the snapshot is restored on the first new one that has an address"
@@ -123,13 +135,24 @@ class Restoring:
             state.first, state.first_uid = chosen.name, chosen.uid
         return Trouble(reason="RestoringEtcd", message=f"{restore.snapshot} is restored on {chosen.name}", after=0.1)
 
+    def _answering(self, cluster: Cluster, machines: list[Machine]) -> Machine | None:
+        """A machine may be gone and not be missed yet, and the others are deleted for the sake of this one. Raises InProgress."""
+        for machine in machines:
+            try:
+                key = Key(cluster.namespace, cluster.name)
+                if self.reach.run(machine, "true\n", timeout=ASK, key=key, verb="answers").code == 0:
+                    return machine
+            except SupplierError:
+                continue
+        return None
+
     def _go_on(
         self, cluster: Cluster, state: ControlPlaneStatus, restore: Restore, machines: list[Machine], asked: str
     ) -> Trouble:
         machine = next((m for m in _living(machines) if m.uid == restore.machine), None)
         if machine is None:
             restore.machine = ""
-            return self._choose(state, restore, machines)
+            return self._choose(cluster, state, restore, machines)
         if not self.book.joined(machine):
             told = self.book.of(machine)
             said = f": {told.bootstrapped.message}" if told is not None else ""

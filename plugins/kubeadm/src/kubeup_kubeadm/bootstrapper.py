@@ -76,7 +76,7 @@ class Kubeadm:
             case Task.SNAPSHOT:
                 return tuple(steps.snapshot())
             case Task.RESTORE:
-                return tuple(steps.restore(node, config))
+                return tuple(steps.restore(cluster, node, config))
             case Task.LEAVE:
                 return tuple(steps.leave())
 

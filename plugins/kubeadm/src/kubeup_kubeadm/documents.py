@@ -272,6 +272,14 @@ def _dns(known: Release, config: KubeadmConfig) -> Document:
     return dns
 
 
+def role(cluster: ClusterPlan, node: NodePlan) -> tuple[list[str], list[str]]:
+    """What kubeadm marks a control plane with: labels as `name=`, taints as `key=value:Effect`."""
+    known = release(cluster.version)
+    labels = dict.fromkeys(["node-role.kubernetes.io/control-plane=", f"{known.taint}="])
+    taints = [f"{t['key']}={t.get('value', '')}:{t['effect']}" for t in _taints(cluster, node, known)]
+    return list(labels), taints
+
+
 def _taints(cluster: ClusterPlan, node: NodePlan, known: Release) -> list[Document]:
     taints = list(node.taints)
     if node.role == CONTROL_PLANE and not cluster.schedulable and all(taint.key != known.taint for taint in taints):

@@ -176,7 +176,8 @@ def snapshot() -> list[Step]:
     ]
 
 
-def restore(node: NodePlan, config: KubeadmConfig) -> list[Step]:
+def restore(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> list[Step]:
+    labels, taints = documents.role(cluster, node)
     return [
         Step(
             name="restore",
@@ -189,6 +190,8 @@ def restore(node: NodePlan, config: KubeadmConfig) -> list[Step]:
                 NAME=node.name,
                 ADDRESS=node.address,
                 PORT=config.bind_port,
+                LABELS=" ".join(labels),
+                TAINTS=" ".join(taints),
             ),
             timeout=900,
             remedy="the etcd from before is in /var/lib/etcd.TIME on the machine; try an older snapshot",

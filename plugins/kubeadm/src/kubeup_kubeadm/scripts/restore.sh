@@ -40,3 +40,20 @@ wait_for 180 api_answers "$PORT" || {
     explain
     fail "the API server does not answer 180 seconds after etcd was restored"
 }
+
+kube() { timeout 60 kubectl --kubeconfig=/etc/kubernetes/admin.conf --request-timeout=30s "$@"; }
+registered() { kube get node "$NAME" >/dev/null 2>&1; }
+wait_for 180 registered || fail "the Node $NAME did not register within 180 seconds after etcd was restored"
+# What joins asks etcd of every control plane that the API knows of, and waits minutes for those that are no more: kubeadm before 1.22
+# by a list of API servers, newer ones by the Pods of etcd.
+if [ -n "$(kube -n kube-system get configmap kubeadm-config -o 'jsonpath={.data.ClusterStatus}')" ]; then
+    only="apiEndpoints:\\n  $NAME:\\n    advertiseAddress: $ADDRESS\\n    bindPort: $PORT\\n"
+    kube -n kube-system patch configmap kubeadm-config --type=merge \
+        -p "{\"data\":{\"ClusterStatus\":\"${only}apiVersion: kubeadm.k8s.io/v1beta2\\nkind: ClusterStatus\\n\"}}" >/dev/null
+fi
+kube -n kube-system get pods -l component=etcd -o name | { grep -vx "pod/etcd-$NAME" || :; } | while read -r pod; do
+    kube -n kube-system delete "$pod" --force --grace-period=0 >/dev/null 2>&1 || :
+done
+# One that became a control plane after the snapshot was taken is not in it as one.
+for label in $LABELS; do kube label node "$NAME" --overwrite "$label" >/dev/null; done
+for taint in $TAINTS; do kube taint node "$NAME" --overwrite "$taint" >/dev/null; done
