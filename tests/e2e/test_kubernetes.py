@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -260,6 +261,13 @@ def test_one_node_runs_pods_its_etcd_is_kept_and_it_is_upgraded_in_place(
     assert NEWER in workload.kubectl("version")
     assert kubeup.get("cluster", "demo")["status"]["version"] == NEWER
 
+    # Its certificates are renewed on demand, and the new ones are served.
+    before = _served(workload)
+    kubeup.kubectl("annotate", "cluster", "demo", "kubeup.dev/renew-certificates=one")
+    until(lambda: kubeup.get("cluster", "demo")["status"]["controlPlane"]["renewal"]["request"] == "one", "renewed", 480)
+    assert _served(workload) != before
+    assert "apiserver as served" in kubeup("certificates", "demo")
+
     kubeup("down", "--yes", seconds=300)
     assert machines.ps(cluster_name="demo") == []
 
@@ -401,6 +409,13 @@ def _etcd(workload: Workload) -> list[str]:
     command = f"ETCDCTL_API=3 etcdctl --endpoints https://127.0.0.1:2379 {files} endpoint health --cluster 2>&1"
     said = workload.kubectl("exec", "-n", "kube-system", pods[0]["metadata"]["name"], "--", "sh", "-c", command)
     return [line for line in said.splitlines() if "is healthy" in line]
+
+
+def _served(workload: Workload) -> str:
+    """The certificate that the API server shows."""
+    (cluster,) = yaml.safe_load(Path(workload.file).read_text())["clusters"]
+    host, _, port = cluster["cluster"]["server"].removeprefix("https://").rpartition(":")
+    return ssl.get_server_certificate((host, int(port)), timeout=30)
 
 
 def _log(host: str, container: str) -> list[str]:

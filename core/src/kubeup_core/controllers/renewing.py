@@ -101,7 +101,8 @@ class Renewing:
         ]
         if not behind:
             if renewal.done:
-                message = f"{len(renewal.done)} control planes have new certificates"
+                count = len(renewal.done)
+                message = f"{count} control plane{'s have' if count > 1 else ' has'} new certificates"
                 self.env.events.event(cluster, "Normal", "CertificatesRenewed", message)
             state.renewal = Renewal(request=asked if wanted else renewal.request)
             return None
