@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import tarfile
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from kubeup_artifacts.registry import registry
 from kubeup_core import InvalidSpec, NotReady
 from kubeup_core.bootstrapper import Archive
-from kubeup_kubeadm import bundle
+from kubeup_kubeadm import build, bundle
 from kubeup_kubeadm.bundle_command import command
 from kubeup_kubeadm.download import CNI_PLUGINS, Places, download
 from kubeup_kubeadm.registry import Image, pull
@@ -107,6 +108,33 @@ def test_a_bundle_without_what_kubeadm_needs_is_not_made(missing, parts, tmp_pat
     with pytest.raises(InvalidSpec, match=f"has no bin/{missing}"):
         bundle.create(parts, "v1.20.2", "amd64", tmp_path / "k.tar")
     assert not list(tmp_path.glob("k.tar*"))
+
+
+def test_manifests_of_a_bundle_are_addons_of_its_clusters_in_the_order_of_their_names(parts, tmp_path, plan):
+    (parts / "manifests").mkdir()
+    for name in ("20-dashboard.yaml", "10-storage.yaml"):
+        (parts / "manifests" / name).write_text(f"kind: {name}\n")
+    path = tmp_path / "with.tar"
+    archive = Archive(path=str(path), sha256=bundle.create(parts, "v1.20.2", "amd64", path))
+    addons = build().addons(plan(version="v1.20.2", bundle=archive))
+    assert [(a.name, a.manifest) for a in addons] == [
+        ("bundle/10-storage.yaml", "kind: 10-storage.yaml\n"),
+        ("bundle/20-dashboard.yaml", "kind: 20-dashboard.yaml\n"),
+    ]
+    flannel = build().addons(plan(version="v1.20.2", bundle=archive, cni="flannel"))
+    assert flannel[0].name == "flannel", "the network comes first"
+    at_a_url = replace(archive, path="https://mirror.example/k.tar")
+    assert build().addons(plan(version="v1.20.2", bundle=at_a_url)) == ()
+
+
+def test_a_damaged_manifest_of_a_bundle_is_never_applied(parts, tmp_path, plan):
+    (parts / "manifests").mkdir()
+    (parts / "manifests" / "a.yaml").write_text("kind: Original\n")
+    path = tmp_path / "with.tar"
+    archive = Archive(path=str(path), sha256=bundle.create(parts, "v1.20.2", "amd64", path))
+    path.write_bytes(path.read_bytes().replace(b"kind: Original", b"kind: Tampered"))
+    with pytest.raises(InvalidSpec, match=r"damaged: manifests/a\.yaml"):
+        build().addons(plan(version="v1.20.2", bundle=archive))
 
 
 def test_crictl_is_not_needed_from_1_31_on(parts, tmp_path):

@@ -81,9 +81,11 @@ class Kubeadm:
                 return tuple(steps.leave())
 
     def addons(self, cluster: ClusterPlan) -> Sequence[Addon]:
-        if cluster.cni != "flannel":
-            return ()
-        return (Addon(name="flannel", manifest=flannel.manifest(cluster)),)
+        found = [Addon(name="flannel", manifest=flannel.manifest(cluster))] if cluster.cni == "flannel" else []
+        archive = cluster.bundle
+        if archive is not None and sources.source(cluster) == "bundle" and not sources.is_url(archive):
+            found += [Addon(name=f"bundle/{name}", manifest=text) for name, text in bundle.manifests(archive)]
+        return tuple(found)
 
     def certificates(self, cluster: ClusterPlan) -> str:
         return steps.certificates(KubeadmConfig.model_validate(cluster.config))

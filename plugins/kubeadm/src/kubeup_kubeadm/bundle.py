@@ -3,6 +3,7 @@
     manifest.json   {"format": 1, "kubernetes", "arch", "files": [{path, size, sha256}], "images": [names]}; the first in the archive
     SHA256SUMS      the same hashes, for `sha256sum -c` on the machine
     bin/ images/ cni/ debs/
+    manifests/      YAML that is applied to the cluster, in the order of its names
 
 `bundle_command.py` is the command, `download.py` gets the official parts. The same files give the same archive, byte for byte.
 """
@@ -26,7 +27,7 @@ from kubeup_core.bootstrapper import Archive
 from . import versions
 
 FORMAT = 1
-FOLDERS = ("bin", "images", "cni", "debs")
+FOLDERS = ("bin", "images", "cni", "debs", "manifests")
 NEEDED = ("bin/kubeadm", "bin/kubelet", "bin/kubectl")
 _CHUNK = 1 << 20
 
@@ -62,7 +63,7 @@ class Manifest:
 
 
 def create(folder: Path, version: str, arch: str, out: Path) -> str:
-    """Packs folder/bin, images, cni and debs. Returns the archive's sha256. Raises InvalidSpec when something needed is not there."""
+    """Packs what lies in the folder's FOLDERS. Returns the archive's sha256. Raises InvalidSpec when something needed is not there."""
     known = versions.release(version, "--version")
     parts = tuple(_part(folder, path) for name in FOLDERS for path in sorted((folder / name).glob("*")) if path.is_file())
     have = {part.path for part in parts}
@@ -152,6 +153,16 @@ def faults(archive: Archive, version: str) -> Sequence[InvalidSpec]:
     return ()
 
 
+def manifests(archive: Archive) -> Sequence[tuple[str, str]]:
+    """Name and text of what is to be applied to the cluster. Raises InvalidSpec when the bundle cannot be read, or is damaged."""
+    path = Path(archive.path)
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise _bad(path, f"cannot be read: {error.strerror}") from error
+    return _manifests(str(path), stat.st_size, stat.st_mtime_ns)
+
+
 def file_hash(path: Path) -> str:
     """sha256 of a file, in hex."""
     with path.open("rb") as file:
@@ -164,6 +175,25 @@ def _known(path: str, size: int, changed: int) -> tuple[str, Manifest]:
     with _opened(Path(path)) as archive:
         manifest = _manifest(archive, Path(path))
     return file_hash(Path(path)), manifest
+
+
+@lru_cache(maxsize=32)
+def _manifests(path: str, size: int, changed: int) -> tuple[tuple[str, str], ...]:
+    """Read once for each state of the file."""
+    found = []
+    with _opened(Path(path)) as archive:
+        for part in _manifest(archive, Path(path)).files:
+            if not part.path.startswith("manifests/"):
+                continue
+            try:
+                file = archive.extractfile(part.path)
+                content = file.read() if file is not None else b""
+            except (KeyError, tarfile.TarError, OSError, EOFError) as error:
+                raise _bad(Path(path), f"is truncated or damaged ({error})") from error
+            if hashlib.sha256(content).hexdigest() != part.sha256:
+                raise _bad(Path(path), f"is damaged: {part.path} does not have the hash that its manifest gives")
+            found.append((part.path.rpartition("/")[2], content.decode(errors="replace")))
+    return tuple(sorted(found))
 
 
 def _opened(path: Path) -> tarfile.TarFile:

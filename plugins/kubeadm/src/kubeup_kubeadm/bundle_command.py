@@ -30,7 +30,7 @@ def command() -> None:
 @click.option("--arch", type=click.Choice(ARCHITECTURES), default="amd64", show_default=True, help="Of the machines.")
 @click.option(
     "--from", "source", type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="A folder with bin, images, cni and debs. Without it, all is downloaded from the official places.",
+    help="A folder with bin, images, cni, debs and manifests. Without it, all is downloaded from the official places.",
 )  # fmt: skip
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The archive (kubernetes-VERSION-ARCH.tar)."
