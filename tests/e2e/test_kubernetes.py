@@ -2,7 +2,8 @@
 
 The cluster is Kubernetes built from Debian's source package, given as an offline bundle: machines on a network without the internet
 do the same. There is no CoreDNS in Debian, so the clusters of these tests have no cluster DNS. With KUBEUP_TEST_OFFICIAL=vX.Y.Z they
-take the community's packages and images instead.
+take the community's packages and images instead. All of them are in this one file, so that one process runs them, one after another:
+two clusters at once on two cores are slow enough to fail.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from typing import Any
 
 import pytest
 import yaml
+from kubeup_artifacts.build import cache
 
 pytestmark = [pytest.mark.docker, pytest.mark.kubectl, pytest.mark.slow]
 
+ROOT = Path(__file__).resolve().parents[2]
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 OFFICIAL = os.environ.get("KUBEUP_TEST_OFFICIAL", "")
 BUILT, NEWER = "v1.20.2", "v1.20.3"
@@ -372,6 +375,28 @@ def test_workers_that_nobody_reaches_join_by_their_user_data(
         until(lambda: len(_workers(workload)) == 2, "two workers Ready", 120)
         kubeup("down", "--yes", seconds=300)
     assert machines.ps(cluster_name="demo") == []
+
+
+def test_make_local_ends_with_the_nodes_of_a_new_cluster(kubeup: Any, docker_node: Any, kubernetes_bundle_inputs: Any) -> None:
+    kubernetes_bundle_inputs("v1.20.2")  # built once, before the clock of this test's commands runs
+    kubeup.env.update({**docker_node.env, "KUBEUP_TEST_CACHE": str(cache()), "PATH": os.environ["PATH"]})
+
+    def local(verb: str, seconds: float) -> str:
+        command = [sys.executable, "tests/artifacts", verb]
+        done = subprocess.run(command, cwd=ROOT, env=kubeup.env, capture_output=True, text=True, timeout=seconds, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout
+
+    try:
+        out = local("local", 1500)
+        nodes = [line.split() for line in out.splitlines() if line.startswith(("local-control-plane-", "workers-"))]
+        assert [(name, state) for name, state, *_ in nodes] == [
+            ("local-control-plane-0", "Ready"), ("workers-0", "Ready"), ("workers-1", "Ready"),
+        ]  # fmt: skip
+        assert f"export KUBECONFIG={kubeup.state}/kubeconfig-local" in out
+    finally:
+        local("local-down", 300)
+    assert docker_node.ps(cluster_name="local") == []
 
 
 # -- below -----------------------------------------------------------------------------------------------------------------
