@@ -35,7 +35,7 @@ from kubeup_core.supplier import Capabilities, Identity, MachineState, Mark, Pha
 from kubeup_core.verbs import Verbs
 
 A, B = ("machine", Key("default", "a")), ("machine", Key("default", "b"))
-SECONDS = 10.0
+SECONDS = 60.0
 """How long a test waits for a thread before it fails; passing tests wait for no time at all."""
 
 

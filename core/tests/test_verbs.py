@@ -34,7 +34,7 @@ def test_defaults_are_stored(api: Any) -> None:
     made = api.make("NodePool")
     assert made["spec"]["replicas"] == 1
     assert api.get("NodePool", "demo")["spec"]["update"] == {
-        "strategy": "Replace", "maxSurge": "auto", "maxUnavailable": "auto",
+        "strategy": "Replace", "upgrade": "InPlace", "maxSurge": "auto", "maxUnavailable": "auto",
     }  # fmt: skip
 
 

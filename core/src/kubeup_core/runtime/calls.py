@@ -284,13 +284,14 @@ class _Pool:
         self._name = name
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads = 0
-        self._idle = 0
+        self._open = 0  # works that are not over: there are as many threads, so none waits behind one that hangs
         self._lock = threading.Lock()
 
     def submit(self, work: Callable[[], None]) -> None:
         with self._lock:
             self._work.put(work)
-            if self._idle == 0 and self._threads < WIDTH:
+            self._open += 1
+            if self._open > self._threads and self._threads < WIDTH:
                 self._threads += 1
                 threading.Thread(target=self._loop, name=f"calls-{self._name}-{self._threads}", daemon=True).start()
 
@@ -300,12 +301,9 @@ class _Pool:
                 self._work.put(None)
 
     def _loop(self) -> None:
-        while True:
-            with self._lock:
-                self._idle += 1
-            work = self._work.get()
-            with self._lock:
-                self._idle -= 1
-            if work is None:
-                return
-            work()
+        while (work := self._work.get()) is not None:
+            try:
+                work()
+            finally:
+                with self._lock:
+                    self._open -= 1
