@@ -170,7 +170,7 @@ class Restoring:
             return not_reached(progress.error, machine)
         if progress.state == "done":
             return self._done(cluster, state, restore, machine)
-        message = f"{restore.snapshot} is being restored on {machine.name}: {_words(progress)}"
+        message = f"{restore.snapshot} is being restored on {machine.name}: {progress.words}"
         if progress.state != "failed":
             return Trouble(reason="RestoringEtcd", message=message, after=progress.after or SOON)
         if asked and asked != restore.request:
@@ -256,11 +256,3 @@ class Restoring:
 
 def _living(machines: Iterable[Machine]) -> list[Machine]:
     return [m for m in machines if not m.deleting and m.status.state != "Failed"]
-
-
-def _words(progress: Progress) -> str:
-    if progress.state in ("failed", "retrying"):
-        last = progress.tail.strip().splitlines()[-1:] or ["it printed nothing"]
-        remedy = f"; {progress.remedy}" if progress.remedy else ""
-        return f"step {progress.step} failed with exit code {progress.exit_code}: {last[0]}{remedy}"
-    return progress.message or progress.title or "its steps are sent"

@@ -64,6 +64,15 @@ class Progress:
     error: SupplierError | None = None
     after: float | None = None
 
+    @property
+    def words(self) -> str:
+        """Which step it is at, or how that failed: its last line, and what to do."""
+        where = f"step {self.number} of {self.total}, {self.title or self.step}" if self.total else "its steps are sent"
+        if self.state not in ("failed", "retrying"):
+            return self.message or where
+        last = self.tail.strip().splitlines()[-1:] or ["it printed nothing"]
+        return f"{where} failed with exit code {self.exit_code}: {last[0]}{'; ' + self.remedy if self.remedy else ''}"
+
 
 @dataclass
 class _Memory:

@@ -83,7 +83,7 @@ class Renewing:
         if progress.state == "done":
             self._done(cluster, state, renewal, machine)
             return Trouble(reason="Renewing", message=f"{machine.name} has new certificates", after=0.1)
-        message = f"the certificates of {machine.name} are being renewed: {_words(progress)}"
+        message = f"the certificates of {machine.name} are being renewed: {progress.words}"
         failed = progress.state == "failed"
         reason = "RenewalFailed" if failed else "Renewing"
         return Trouble(reason=reason, message=message, after=progress.after or (LATER if failed else SOON), stalled=failed)
@@ -208,11 +208,3 @@ def _due(record: MachineCertificates | None, now: float) -> bool:
         if certificate.renewed and now >= begins + (ends - begins) * RENEW:
             return True
     return False
-
-
-def _words(progress: Progress) -> str:
-    if progress.state in ("failed", "retrying"):
-        last = progress.tail.strip().splitlines()[-1:] or ["it printed nothing"]
-        remedy = f"; {progress.remedy}" if progress.remedy else ""
-        return f"step {progress.step} failed with exit code {progress.exit_code}: {last[0]}{remedy}"
-    return progress.title or "its steps are sent"

@@ -248,24 +248,8 @@ def alone(machine: Machine) -> bool:
 
 def told(machine: Machine, version: str, progress: Progress) -> Trouble:
     """How far the steps are on one machine."""
-    message = f"{machine.name} is being upgraded to {version}: {_words(progress)}"
+    words = "its kubelet is awaited" if progress.state == "done" else progress.words
+    message = f"{machine.name} is being upgraded to {version}: {words}"
     if progress.state == "failed":
         return Trouble(reason="UpgradeFailed", message=message, after=progress.after or LATER, stalled=True)
     return Trouble(reason="Upgrading", message=message, after=progress.after or SOON)
-
-
-def _words(progress: Progress) -> str:
-    where = (
-        f"step {progress.number} of {progress.total}, {progress.title or progress.step}"
-        if progress.total
-        else "its steps are sent"
-    )
-    match progress.state:
-        case "done":
-            return "its kubelet is awaited"
-        case "failed" | "retrying":
-            last = progress.tail.strip().splitlines()[-1:] or ["it printed nothing"]
-            remedy = f"; {progress.remedy}" if progress.remedy else ""
-            return f"{where} failed with exit code {progress.exit_code}: {last[0]}{remedy}"
-        case _:
-            return where
