@@ -145,11 +145,21 @@ def _no_hosts() -> Sequence[Host]:
     return ()
 
 
+STEPS_FOLDER = "/var/lib/kubeup"
+"""On a machine: what the core keeps there about the steps that it runs. `jobs` in it: steps were run."""
+
+CLEANED = f"{STEPS_FOLDER}/cleaned"
+"""On a machine of a place whose machines are reusable: written by the last clean-up step, before delete. A host that has `jobs` in
+STEPS_FOLDER and not this was given back as it was (it was given up, or swept), so delete keeps it back: not offered again, and said.
+delete takes STEPS_FOLDER away of one that is clean."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """What `build` is given besides the config.
 
     installation  id of the state store
+    provider      uid of the Provider: the identity of a place that has no account of its own (an inventory)
     secrets       the resolved SecretRefs of the config and the credentials: "namespace/name/key" -> value, and, for
                   `credentials.source: secret`, each key of that Secret under its own name. Prints masked
     charge        charge(bucket, cost) before each API request; raises NotReady at once when the budget is spent; never sleeps
@@ -162,6 +172,7 @@ class Context:
     """
 
     installation: str
+    provider: str = ""
     secrets: Data = field(default_factory=dict, repr=False)
     charge: Callable[[str, float], None] = _free
     images: Data = field(default_factory=dict)
@@ -193,10 +204,11 @@ class Capabilities:
     console: bool = False
     reboot: bool = False
     addresses: bool = False  # a machine can be given the internal address that it asks for (Member.address)
-    reusable: bool = False  # machines are reset, not destroyed: clean-up steps run before delete
+    reusable: bool = False  # machines are cleaned, not destroyed, and used again: see CLEANED
     attach: str = "none"  # none | launch | live
     members_by: frozenset[str] = frozenset()  # balancer members by {"machine", "address"}
     hosts: int = 0  # machines that the core lends a balancer
+    clean: str = ""  # hosts > 0: shell that takes off such a machine what balancers left on it; run where machines are reusable
     budgets: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # bucket -> (size, refill per second)
     facts: Data = field(default_factory=dict)  # for people: what was found out about the place (cgroup version, kernel ...)
 

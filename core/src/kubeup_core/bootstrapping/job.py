@@ -23,8 +23,9 @@ from importlib.resources import files
 
 from ..bootstrapper import File, Step
 from ..errors import InvalidSpec
+from ..supplier import STEPS_FOLDER
 
-ROOT = "/var/lib/kubeup"
+ROOT = STEPS_FOLDER
 """The runner's folder on a machine."""
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")

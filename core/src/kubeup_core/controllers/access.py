@@ -86,7 +86,7 @@ class Reach:
         kind = machine.status.access.kind if machine.status.access is not None else ""
         if kind == "execute":
             ref, machines = self._ref(machine), place.suppliers.machines
-            return self._do(call, lambda: _collected(machine, machines.execute(ref, script, stdin, timeout)))
+            return self._do(call, lambda: _collected(machine, machines.execute(ref, script, stdin, timeout)), own=True)
         if kind == "none":
             raise InvalidSpec(
                 f"Provider {place.name} offers no way into its machines",
@@ -191,7 +191,7 @@ class Reach:
     # -- calls -----------------------------------------------------------------------------------------------------------
 
     def _do(self, call: _Call, fn: Callable[[], T], *, own: bool = False) -> T:
-        """own: an executor's, in threads of its cluster's own. What one machine's door says is no word about its place, which
+        """own: into a machine, in threads of its cluster's own. What one machine's door says is no word about its place, which
         `Calls.do` would take an error for."""
         machine = call.machine
         if own:

@@ -1,5 +1,5 @@
-"""How a Machine goes: out of its load balancers, its Node drained, out of etcd, its volumes let go, deleted at the place, proven
-gone, its Node deleted, and then the finalizer.
+"""How a Machine goes: out of its load balancers, its Node drained, out of etcd, its volumes let go, cleaned where its host is used
+again, deleted at the place, proven gone, its Node deleted, and then the finalizer.
 
 Called by `machine.py` for a Machine that is being deleted. A machine whose Launch is open waits for it (it is looked up there, not
 made again), one that was never made goes at once. Calls are collected by `deleter.py`, so that many machines are one call.
@@ -17,6 +17,7 @@ from ..supplier import Outcome, Phase, Ref
 from ..supplier import Result as Told
 from .attachment import volumes_hold
 from .book import Book, Removal
+from .cleaning import CLEANED, Cleaned, Cleaning
 from .deregistration import leaving_balancers
 from .drain import DRAINED, Drains, Progress
 from .etcd import Members
@@ -38,6 +39,7 @@ class MachineEnd:
         self.book = env.shared(Book)
         self.drains = Drains(env, controller)
         self.members = Members(env, controller)
+        self.cleaning = Cleaning(env, controller)
         self._out_of_etcd: set[str] = set()
 
     def step(self, machine: Machine, key: Key) -> Result:
@@ -78,6 +80,12 @@ class MachineEnd:
             self._out_of_etcd.add(machine.uid)
         if volumes_hold(self.env, machine) and self._patient(machine):
             return self._say(machine, "Detaching", "its volumes are being detached", after=LOOK)
+        state = self.env.inventory.state(place, "machines", launch_mark(self.env.installation, launch, index), id_)
+        cleaned = self.cleaning.step(machine, place, launch, state, key)
+        if cleaned is not None and not cleaned.over:
+            return self._cleaning(machine, launch, cleaned)
+        if cleaned is not None:
+            machine = self._cleaned(machine, cleaned)
         return self._delete(machine, launch, index, id_, place, key)
 
     # -- steps -----------------------------------------------------------------------------------------------------------
@@ -145,7 +153,7 @@ class MachineEnd:
             self.env.inventory.settled(place, "machines", launch_mark(self.env.installation, launch, index))
         return self._finish(machine)
 
-    def _cannot(self, machine: Machine, launch: Launch, why: str) -> Result:
+    def _cannot(self, machine: Machine, launch: Launch, why: str, told: str = "CannotDelete") -> Result:
         """Nothing is concluded about a place that did not answer. Giving a machine up is a person's word."""
         reason = machine.annotations.get(ABANDON)
         if reason is not None:
@@ -157,7 +165,7 @@ class MachineEnd:
             f"it cannot be deleted: {why}. It goes when the place answers; to give it up: "
             f"kubectl annotate machine {machine.name} -n {machine.namespace} {ABANDON}=REASON"
         )
-        return self._say(machine, "CannotDelete", message)
+        return self._say(machine, told, message)
 
     # -- below -----------------------------------------------------------------------------------------------------------
 
@@ -204,6 +212,22 @@ class MachineEnd:
         changed.status.drop_condition("Stalled")
         now, generation = self.env.clock.wall(), machine.metadata.generation
         changed.status.set_condition(DRAINED, True, drain.reason, drain.message, now=now, generation=generation)
+        return self.env.client.update_status(changed)
+
+    def _cleaning(self, machine: Machine, launch: Launch, cleaned: Cleaned) -> Result:
+        """A host that cannot be cleaned is held back by its Machine, which says why: nothing else is put on it."""
+        if not cleaned.lost:
+            return self._say(machine, cleaned.reason, cleaned.message, after=cleaned.after)
+        host = launch.spec.members[machine.status.index or 0].slot or machine.name
+        self._cannot(machine, launch, f"{host} cannot be cleaned, so it is kept back: {cleaned.message}", cleaned.reason)
+        return Result(after=cleaned.after)
+
+    def _cleaned(self, machine: Machine, cleaned: Cleaned) -> Machine:
+        """Stored: after a crash its host may be somebody else's already."""
+        changed = self.env.cache.copy(machine)
+        self._deleting(changed, "Deleting", "it is being deleted")
+        now, generation = self.env.clock.wall(), machine.metadata.generation
+        changed.status.set_condition(CLEANED, True, cleaned.reason, cleaned.message, now=now, generation=generation)
         return self.env.client.update_status(changed)
 
     def _say(self, machine: Machine, reason: str, message: str, after: float | None = None) -> Result:

@@ -136,6 +136,12 @@ def place_of(launch: LaunchObject, index: int) -> str:
     return launch.spec.members[index].slot or launch.spec.offer.place
 
 
+def volumes_at(launch: LaunchObject) -> str:
+    """The place whose volumes a launch's machines reach: its zone, or the host itself where volumes do not leave that."""
+    offer = launch.spec.offer
+    return offer.place if offer.place in offer.reach or not offer.reach else sorted(offer.reach)[0]
+
+
 def index_of(launch: LaunchObject, machine: Machine) -> int | None:
     """The place of a machine in a launch. Looked up in a table per launch: a launch may have a thousand members."""
     return _indices(launch.uid, launch.spec).get(machine.uid)

@@ -389,6 +389,7 @@ class ProviderController(Controller):
         spec = provider.spec
         return Context(
             installation=self.env.installation,
+            provider=provider.uid,
             secrets=secrets,
             charge=charge,
             images=dict(spec.images),

@@ -23,7 +23,7 @@ from ..supplier import Mark, Phase, Ref, VolumeSpec, VolumeState, VolumeSupplier
 from .attachment import TIMED_OUT, concerns, launch_of, no_target, refusal, target
 from .deregistration import leaving_balancers
 from .drain import undrained
-from .marks import place_of, ref_of
+from .marks import place_of, ref_of, volumes_at
 from .network_rules import providers_of
 from .single import STEP, NotYet, Single
 from .troubles import (
@@ -166,7 +166,7 @@ class _Step:
                 found = self._waiting(machine)
                 wait = "it is made in the machine's zone as soon as that is known"
                 return None, Trouble(reason=found.reason, message=f"{found.message}; {wait}", stalled=found.stalled)
-            zone = launch.spec.offer.place if launch.spec.provider == name else ""
+            zone = volumes_at(launch) if launch.spec.provider == name else ""
         self._begin(place, zone)
         return place, None
 

@@ -81,7 +81,7 @@ class Bench:
         return self.a
 
     def context(self, installation: str = "") -> Context:
-        return Context(installation=installation or self.installations[0], charge=self._charge)
+        return Context(installation=installation or self.installations[0], provider="contracts", charge=self._charge)
 
     def close(self) -> None:
         for suppliers in self._built:
