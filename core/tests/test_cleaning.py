@@ -117,7 +117,7 @@ def test_a_host_that_cannot_be_cleaned_is_kept_back_and_says_which_step_failed_a
 ) -> None:
     it = laundry()
     it.cluster()
-    it.h.cloud.guest.jobs.fail("leave", times=3, output="umount: busy\n")
+    it.h.cloud.guest.jobs.fail("leave", times=4, output="umount: busy\n")
     it.shrink()
     it.h.until(lambda: it.h.condition(Machine, W, "Ready")[1] == "CleaningFailed", 300)
     status, _, message = it.h.condition(Machine, W, "Ready")

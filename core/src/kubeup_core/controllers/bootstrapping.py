@@ -69,9 +69,9 @@ class Bootstrapping:
         self.env.shared(Guests).forget(uid)
 
     def forget(self, uid: str) -> None:
-        """The machine is gone."""
+        """The machine is going: it is a member of nothing any more, and at most cleaned."""
         self.book.forget(uid)
-        self.env.shared(Guests).forget(uid)
+        self.env.shared(Guests).forget(uid, keep=Task.LEAVE.value)
 
     # -- in order --------------------------------------------------------------------------------------------------------
 

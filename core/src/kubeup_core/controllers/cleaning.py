@@ -24,7 +24,7 @@ from ..supplier import STEPS_FOLDER, MachineState
 from .access import Reach, not_reached
 from .bootstraps import bootstrapper_of
 from .drain import MEMBERS
-from .guest import Guest, Progress
+from .guest import Guest, Guests, Progress
 from .marks import access, resolved
 from .plans import cluster_plan, node_plan
 from .troubles import LATER, SOON
@@ -80,6 +80,10 @@ class Cleaning:
             return Cleaned(over=False, reason="CleaningFailed", message=error.message, after=LATER, lost=True)
         return self._told(machine, progress)
 
+    def forget(self, uid: str) -> None:
+        """The machine is gone."""
+        self.env.shared(Guests).forget(uid)
+
     # -- below -----------------------------------------------------------------------------------------------------------
 
     def _steps(self, machine: Machine, cluster: Cluster | None) -> Sequence[Step]:
@@ -118,8 +122,9 @@ class Cleaning:
             return _over(CLEANED, "what was done to it is undone")
         if progress.state == "failed":
             said = f"{progress.words}; it is tried again every 10 minutes"
-            return Cleaned(over=False, reason="CleaningFailed", message=said, after=progress.after, lost=True)
-        return Cleaned(over=False, reason="Cleaning", message=f"it is being cleaned: {progress.words}", after=progress.after)
+            return Cleaned(over=False, reason="CleaningFailed", message=said, after=progress.after or SOON, lost=True)
+        words = f"it is being cleaned: {progress.words}"
+        return Cleaned(over=False, reason="Cleaning", message=words, after=progress.after)
 
 
 def _over(reason: str, message: str) -> Cleaned:

@@ -139,12 +139,14 @@ class Guests:
         with self.lock:
             self._sending.pop(uid, None)
 
-    def forget(self, uid: str) -> None:
-        """A machine is gone, or has nothing to do any more."""
+    def forget(self, uid: str, *, keep: str = "") -> None:
+        """A machine is gone, or has nothing to do any more but the task `keep`."""
         with self.lock:
-            self._sending.pop(uid, None)
-            for name in [name for name in self.jobs if name[0] == uid]:
+            over = [name for name in self.jobs if name[0] == uid and not (keep and name[1].startswith(f"{keep}/"))]
+            for name in over:
                 del self.jobs[name]
+            if over or not keep:
+                self._sending.pop(uid, None)
 
 
 class Guest:

@@ -245,6 +245,7 @@ class MachineEnd:
     def _finish(self, machine: Machine) -> Result:
         changed = self.env.cache.copy(machine)
         changed.metadata.finalizers = [f for f in machine.finalizers if f != FINALIZER] or None
+        self.cleaning.forget(machine.uid)
         try:
             self.env.client.update(changed)
         except NotFound:
