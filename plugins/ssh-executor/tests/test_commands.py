@@ -1,11 +1,14 @@
 """Running scripts: output as it comes, input of any size, root, time limits, and what a lost connection means."""
 
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from kubeup_core.errors import Denied, InvalidSpec, NotReady, Unknown
+from kubeup_core.executor import Keys
+from kubeup_ssh_executor import SshExecutor
 
 
 def test_output_and_errors_come_in_one_stream_and_the_exit_code_ends_it(sshd, run):
@@ -169,6 +172,49 @@ def test_sudo_that_asks_for_a_password_is_told_with_the_remedy(sshd, run, users)
     with pytest.raises(Denied, match=r"may not become root without a password: .*password is required") as caught:
         run(sshd().access(user="asks"), "touch /var/never")
     assert "asks ALL=(ALL) NOPASSWD: ALL" in caught.value.remedy
+
+
+def test_the_password_that_sudo_asks_for_is_given_and_never_reaches_the_script(sshd, login, password, users):
+    executor = SshExecutor(Keys(private_key=login[0]), sudo_password=password)
+    try:
+        access = sshd().access(user="asks")
+        for _ in range(2):
+            parts = list(executor.execute(access, "id -u; cat", b"in", 20))
+            assert (b"".join(parts[:-1]), parts[-1]) == (b"0\nin", 0)
+        access = sshd().access(user="kubeup")
+        parts = list(executor.execute(access, "id -u; cat", b"in", 20))
+        assert (b"".join(parts[:-1]), parts[-1]) == (b"0\nin", 0), "where sudo does not ask it is not told"
+    finally:
+        executor.close()
+
+
+def test_a_wrong_password_for_sudo_is_told(sshd, login, users):
+    executor = SshExecutor(Keys(private_key=login[0]), sudo_password="wrong")
+    try:
+        with pytest.raises(Denied, match="may not become root with the password that was given"):
+            list(executor.execute(sshd().access(user="asks"), "touch /var/never", b"", 30))
+    finally:
+        executor.close()
+
+
+def test_keys_of_an_agent_log_in(sshd, login, tmp_path, monkeypatch):
+    socket = tmp_path / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 60
+        while not socket.exists():
+            assert time.monotonic() < until
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+        executor = SshExecutor(Keys(private_key=""), agent=True)
+        host = sshd()
+        with pytest.raises(NotReady, match="holds no key"):
+            list(executor.execute(host.access(), "true", b"", 20))
+        subprocess.run(["ssh-add", "-q", "-"], input=login[0].encode(), check=True)
+        assert list(executor.execute(host.access(), "true", b"", 20)) == [0]
+        executor.close()
+    finally:
+        agent.terminate()
+        agent.wait()
 
 
 def test_a_login_without_a_shell_is_told(sshd, run, users):

@@ -168,9 +168,9 @@ def test_a_jump_host_that_forwards_nothing_is_told_with_the_remedy(sshd, run):
     assert "AllowTcpForwarding" in caught.value.remedy
 
 
-def test_a_host_that_is_down_behind_its_jump_host_is_not_ready(sshd, run, free_port):
+def test_a_host_that_is_down_behind_its_jump_host_is_not_ready(sshd, run, unused_port):
     jump = sshd()
-    access = jump.access(port=free_port, via=f"127.0.0.1:{jump.port}", via_host_key=jump.host_key)
+    access = jump.access(port=unused_port, via=f"127.0.0.1:{jump.port}", via_host_key=jump.host_key)
     with pytest.raises(NotReady, match="cannot connect to 127"):
         run(access, "true")
 
@@ -184,9 +184,9 @@ def test_a_jump_host_that_cannot_be_understood_is_refused(run, via):
 # -- hosts that do not answer --------------------------------------------------------------------------------------------
 
 
-def test_a_refused_connection_is_not_ready(run, free_port):
+def test_a_refused_connection_is_not_ready(run, unused_port):
     with pytest.raises(NotReady, match="refuses connections"):
-        run(Access(kind="ssh", address="127.0.0.1", port=free_port, host_key="ssh-ed25519 AAAA"), "true")
+        run(Access(kind="ssh", address="127.0.0.1", port=unused_port, host_key="ssh-ed25519 AAAA"), "true")
 
 
 def test_a_host_that_says_nothing_is_not_ready_within_the_time(run):

@@ -1,7 +1,7 @@
 """One SSH connection: handshake, host key, login, channels; and paramiko's errors as kubeup's. The only import of paramiko.
 
 Used by pool.py, which decides when to connect, and by executor.py. Before a command is sent every failure means that nothing was
-run; what becomes of a failure afterwards is decided in streams.py. No agent, no keys from files, no passwords.
+run; what becomes of a failure afterwards is decided in streams.py. Logins are by key; whether an agent's is the caller's choice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import logging
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import paramiko
@@ -58,8 +59,31 @@ def load_key(private: str) -> paramiko.PKey:
     raise InvalidSpec("the private key cannot be read", remedy="make one with ssh-keygen -t ed25519 -N ''")
 
 
+Identities = Callable[[], AbstractContextManager[Sequence[paramiko.PKey]]]
+"""The keys to log in with, in the order in which they are tried, for the time of one login. Raises SupplierError."""
+
+
+@contextmanager
+def agent_keys() -> Iterator[Sequence[paramiko.PKey]]:
+    """Those that the ssh-agent of SSH_AUTH_SOCK holds now. Raises NotReady."""
+    agent = paramiko.Agent()
+    try:
+        found: Sequence[paramiko.PKey] = agent.get_keys()
+        if not found:
+            raise NotReady(
+                "the ssh-agent is not there, or holds no key",
+                retry_after=30,
+                code="NoAgent",
+                remedy="run kubeup where SSH_AUTH_SOCK leads to an agent, and ssh-add the key; or name a key",
+            )
+        yield found
+    finally:
+        agent.close()
+
+
 class Connection:
-    """A login that is alive. sessions, capacity, tunnels, retired and used belong to the pool."""
+    """A login that is alive. sessions, capacity, tunnels, retired and used belong to the pool; root_lock, is_root and asked (sudo wants
+    the password) to the executor."""
 
     def __init__(self, target: Target, transport: paramiko.Transport, over: Connection | None) -> None:
         self.target = target
@@ -71,6 +95,7 @@ class Connection:
         self.used = 0.0
         self.root_lock = threading.Lock()
         self.is_root = False
+        self.asked = False
         self._transport = transport
 
     @property
@@ -197,12 +222,13 @@ class Files:
             raise NotReady(f"{where} was not written: {_said(error)}", remedy="look whether its disk is full") from error
 
 
-def connect(target: Target, key: paramiko.PKey, deadline: float, over: Connection | None = None) -> Connection:
+def connect(target: Target, keys: Identities, deadline: float, over: Connection | None = None) -> Connection:
     """Handshake, host key, login. deadline: monotonic seconds. Raises HostKeyChanged, Denied, NotReady, InvalidSpec; Lost of `over`."""
     transport = _handshake(target, deadline, over)
     try:
         _check_key(target, transport)
-        _login(target, transport, key)
+        with keys() as mine:
+            _login(target, transport, mine)
     except BaseException:
         transport.close()
         raise
@@ -292,27 +318,31 @@ def _check_key(target: Target, transport: paramiko.Transport) -> None:
         )
 
 
-def _login(target: Target, transport: paramiko.Transport, key: paramiko.PKey) -> None:
-    mine = _fingerprint(HostKey(key.get_name(), key.asbytes()))
-    try:
-        more = transport.auth_publickey(target.user, key)
-    except paramiko.AuthenticationException as error:
-        if not transport.is_active() or _late(error):
+def _login(target: Target, transport: paramiko.Transport, keys: Sequence[paramiko.PKey]) -> None:
+    for key in keys:
+        try:
+            more = transport.auth_publickey(target.user, key)
+        except paramiko.AuthenticationException as error:
+            if transport.is_active() and not _late(error):
+                continue
             raise NotReady(
                 f"{target.host} broke off the login: {_said(error)}", retry_after=AGAIN, code="LoginBroken"
             ) from error
-        raise _refused(target, mine) from error
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        raise NotReady(f"{target.host} broke off the login: {_said(error)}", retry_after=AGAIN, code="LoginBroken") from error
-    if more:
-        raise Denied(
-            f"{target} wants more than a key: {', '.join(more)}", code="LoginRefused", remedy="let the key be enough there"
-        )
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise NotReady(
+                f"{target.host} broke off the login: {_said(error)}", retry_after=AGAIN, code="LoginBroken"
+            ) from error
+        if more:
+            raise Denied(
+                f"{target} wants more than a key: {', '.join(more)}", code="LoginRefused", remedy="let the key be enough there"
+            )
+        return
+    raise _refused(target, [_fingerprint(HostKey(key.get_name(), key.asbytes())) for key in keys])
 
 
-def _refused(target: Target, mine: str) -> SupplierError:
+def _refused(target: Target, mine: Sequence[str]) -> SupplierError:
     return Denied(
-        f"{target.host} does not let {target.user} in with the key {mine}",
+        f"{target.host} does not let {target.user} in with the key {' or '.join(mine)}",
         code="LoginRefused",
         remedy=f"put the cluster's public key into ~{target.user}/.ssh/authorized_keys there, or name another user",
     )

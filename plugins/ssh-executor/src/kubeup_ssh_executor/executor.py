@@ -1,7 +1,8 @@
 """The executor: scripts as root, files, host keys, over connections that are kept (pool.py).
 
-Built by the core with one key pair, called from many threads. Root is reached by logging in as root, or by `sudo -n`: one that asks
-for a password is refused with what to do, once per connection, before any script is sent.
+Built by the core with one key pair, by a provider also with an agent's keys or a password for sudo; called from many threads. Root is
+reached by logging in as root, or by sudo: one that asks for a password that nobody gave is refused with what to do, once per
+connection, before any script is sent.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import secrets
 import shlex
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from kubeup_core.errors import Denied, InvalidSpec, NotReady, Unknown
 from kubeup_core.executor import Keys
 from kubeup_core.supplier import Access
 
-from .client import Files, connect, load_key, presented
+from .client import Files, Identities, agent_keys, connect, load_key, presented
 from .pool import Pool, Session
 from .streams import talk
 from .targets import Target, target
@@ -38,21 +39,24 @@ _SFTP = (
 class SshExecutor:
     """See `kubeup_core.executor.Executor` for the contract."""
 
-    def __init__(self, keys: Keys) -> None:
-        self._key = load_key(keys.private_key)
+    def __init__(self, keys: Keys, *, agent: bool = False, sudo_password: str = "") -> None:
+        """agent: log in with what the ssh-agent holds, `keys` needs no private key then. Raises InvalidSpec."""
+        self._keys: Identities = agent_keys if agent else _only(load_key(keys.private_key))
         self._known_hosts = keys.known_hosts
-        self._pool = Pool(lambda target, deadline, over: connect(target, self._key, deadline, over))
+        self._password = sudo_password
+        self._pool = Pool(lambda target, deadline, over: connect(target, self._keys, deadline, over))
 
     def execute(self, access: Access, script: str, stdin: bytes, timeout: float) -> Iterator[bytes | int]:
         deadline = time.monotonic() + timeout
         who = target(access, self._known_hosts)
-        command = _as_root(who, f"sh -c {shlex.quote(_WRAP)} kubeup {shlex.quote(script)}")
-        if len(command.encode()) > COMMAND_BYTES:
+        command = f"sh -c {shlex.quote(_WRAP)} kubeup {shlex.quote(script)}"
+        if len(_as_root(who, command, asked=True).encode()) > COMMAND_BYTES:
             raise InvalidSpec(f"a script of more than {COMMAND_BYTES} bytes", remedy="hand the bulk over as stdin")
         session = self._session(who, deadline)
         try:
-            session.connection.start(session.channel, command)
-            yield from talk(session.channel, stdin, deadline, str(who))
+            asked = session.connection.asked
+            session.connection.start(session.channel, _as_root(who, command, asked=asked))
+            yield from talk(session.channel, self._answer(asked) + stdin, deadline, str(who))
         finally:
             self._pool.done(session, abandoned=session.channel.exit_status < 0)
 
@@ -92,7 +96,7 @@ class SshExecutor:
                 with connection.root_lock:
                     if connection.is_root:
                         return session
-                    _prove_root(session, deadline)
+                    connection.asked = self._prove_root(session, deadline)
                     connection.is_root = True
             except BaseException:
                 self._pool.done(session)
@@ -104,33 +108,53 @@ class SshExecutor:
         if who.user == "root":
             session.channel.invoke_subsystem("sftp")
         else:
-            session.connection.start(session.channel, _as_root(who, f"sh -c {shlex.quote(_SFTP)}"))
+            asked = session.connection.asked
+            session.connection.start(session.channel, _as_root(who, f"sh -c {shlex.quote(_SFTP)}", asked=asked))
+            session.channel.sendall(self._answer(asked))
         return session.connection.files(session.channel)
 
+    def _answer(self, asked: bool) -> bytes:
+        """What sudo reads before the command does."""
+        return f"{self._password}\n".encode() if asked else b""
 
-def _as_root(who: Target, command: str) -> str:
-    """`exec`: no shell of the login's stays in between, whichever it is."""
-    return f"exec {command}" if who.user == "root" else f"exec sudo -n {command}"
+    def _prove_root(self, session: Session, deadline: float) -> bool:
+        """That the login has a shell, and that it is root's or may become so. -> whether sudo has to be told the password."""
+        who = session.connection.target
+        said, refusal = "", ""
+        for asked in (False, True) if self._password and who.user != "root" else (False,):
+            channel = session.channel if not asked else session.connection.session(max(0.1, deadline - time.monotonic()))
+            try:
+                session.connection.start(channel, _as_root(who, "sh -c 'echo uid=$(id -u)'", asked=asked))
+                output, code = _collected(talk(channel, self._answer(asked), deadline, str(who)))
+            except Unknown as error:
+                raise NotReady(f"{error.message}; it only asked who it is", retry_after=5, code=error.code) from error
+            if code == 0 and "uid=0" in output.split():
+                return asked
+            said = " ".join(output.split())[-300:] or f"exit code {code}"
+            refusal = (
+                "may not become root with the password that was given" if asked else "may not become root without a password"
+            )
+        if who.user == "root":
+            raise Denied(f"{who} gives no shell: {said}", code="NoShell", remedy="give root a shell there")
+        raise Denied(f"{who} {refusal}: {said}", code="SudoRefused", remedy=_SUDO.format(user=who.user))
 
 
-def _prove_root(session: Session, deadline: float) -> None:
-    """That the login has a shell, and that it is root's or may become so without being asked."""
-    who = session.connection.target
-    try:
-        session.connection.start(session.channel, _as_root(who, "sh -c 'echo uid=$(id -u)'"))
-        output, code = _collected(talk(session.channel, b"", deadline, str(who)))
-    except Unknown as error:
-        raise NotReady(f"{error.message}; it only asked who it is", retry_after=5, code=error.code) from error
-    if code == 0 and "uid=0" in output.split():
-        return
-    said = " ".join(output.split())[-300:] or f"exit code {code}"
+_SUDO = (
+    "put `{user} ALL=(ALL) NOPASSWD: ALL` into /etc/sudoers.d/kubeup there, log in as root (spec.access.user), or, where the Provider "
+    "takes one, give the password for sudo"
+)
+
+
+def _only(key: Any) -> Identities:
+    return lambda: nullcontext((key,))
+
+
+def _as_root(who: Target, command: str, *, asked: bool) -> str:
+    """`exec`: no shell of the login's stays in between, whichever it is. -k: the password is asked for each time, never remembered,
+    so that it is never left over for the command to read."""
     if who.user == "root":
-        raise Denied(f"{who} gives no shell: {said}", code="NoShell", remedy="give root a shell there")
-    raise Denied(
-        f"{who} may not become root without a password: {said}",
-        code="SudoRefused",
-        remedy=f"put `{who.user} ALL=(ALL) NOPASSWD: ALL` into /etc/sudoers.d/kubeup there, or log in as root (spec.access.user)",
-    )
+        return f"exec {command}"
+    return f"exec sudo -k -S -p '' {command}" if asked else f"exec sudo -n {command}"
 
 
 def _collected(stream: Iterator[bytes | int]) -> tuple[str, int]:
