@@ -60,6 +60,7 @@ def test_who_waits_for_a_busy_host_is_put_off_when_the_time_is_over(sshd, run, e
 
 def test_after_a_command_that_was_given_up_the_next_one_takes_another_connection(sshd, run, executor):
     host = sshd()
+    run(host.access(), "true")  # connected, so that what takes too long is the command
     with pytest.raises(Unknown):
         run(host.access(), "sleep 20", timeout=0.5)
     before = executor._pool.connections()

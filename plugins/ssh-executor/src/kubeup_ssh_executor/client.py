@@ -157,7 +157,8 @@ class Connection:
             raise InvalidSpec(f"{self.target} offers no sftp", remedy="install openssh-sftp-server") from error
 
     def close(self) -> None:
-        self._transport.close()
+        with suppress(OSError, EOFError, paramiko.SSHException):  # a tunnel says goodbye through a jump host that may be gone
+            self._transport.close()
 
 
 class Files:
