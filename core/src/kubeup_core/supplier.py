@@ -115,17 +115,37 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SlotState:
+    """One host of an inventory, for people.
+
+    state    free | claimed | taken (by another installation) | kept (back, because it is not clean) | unreachable
+    machine  the name of the machine that has it
+    message  why it is kept back or cannot be reached
+    facts    what was found: cpu, memory, disk, arch, os, as text
+    """
+
+    name: str
+    state: str
+    place: str = ""
+    machine: str = ""
+    message: str = ""
+    facts: Data = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Snapshot(Generic[T]):
     """One observation.
 
     items        everything of ours in the scope, all pages, also what is dying, failed or half-made
     unreachable  places that did not answer, "*" = all of them. Nothing is concluded about what is there
     strays       parts without a whole (a disk, a NIC, a seed image); `delete` takes them
+    slots        of machines, where they are hosts of an inventory: all of them, whoever has them
     """
 
     items: tuple[T, ...]
     unreachable: frozenset[str] = frozenset()
     strays: tuple[Ref, ...] = ()
+    slots: tuple[SlotState, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +247,7 @@ class Template:
     image: str
     spot: bool = False
     overrides: Mapping[str, object] = field(default_factory=dict)  # the Machine's overrides.<type>
+    role: str = ""  # controlPlane | worker | loadBalancer | plain; "" where nobody says
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ def to_launch(installation: str, launch: LaunchObject, user_data: bytes) -> Laun
     return Launch(
         mark=launch_mark(installation, launch),
         token=launch.uid,
-        template=Template(**spec.template.model_dump()),
+        template=Template(**spec.template.model_dump(), role=spec.role),
         offer=Offer(**{**spec.offer.model_dump(), "reach": frozenset(spec.offer.reach)}),
         role=spec.role,
         members=tuple(Member(name=m.name, slot=m.slot, volumes=tuple(m.volumes), address=m.address) for m in spec.members),
@@ -39,7 +39,9 @@ def to_launch(installation: str, launch: LaunchObject, user_data: bytes) -> Laun
     )
 
 
-def to_template(wanted: MachineTemplate, overrides: dict[str, object], arch: str, spot: bool | None = None) -> Template:
+def to_template(
+    wanted: MachineTemplate, overrides: dict[str, object], arch: str, spot: bool | None = None, role: str = ""
+) -> Template:
     """arch: the pool's, where the template says auto. spot: the offer's word, where it has one."""
     return Template(
         cpu=float(wanted.cpu or 1),
@@ -49,6 +51,7 @@ def to_template(wanted: MachineTemplate, overrides: dict[str, object], arch: str
         image=wanted.image or "",
         spot=bool(wanted.spot) if spot is None else spot,
         overrides=overrides,
+        role=role,
     )
 
 

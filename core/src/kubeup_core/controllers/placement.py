@@ -197,7 +197,7 @@ class PlacementController(Controller):
             return []
         wanted = machine.spec.machine.over(round_.cluster.spec.machine, DEFAULTS)
         overrides = dict(machine.spec.overrides.get(place.provider.spec.type, {}))
-        want = to_template(wanted, overrides, self._arch(round_), spec.spot if spec else None)
+        want = to_template(wanted, overrides, self._arch(round_), spec.spot if spec else None, machine.spec.role)
         problems = self._problems(place, overrides, want)
         if problems:
             self._refuse(round_, name, problems[0])

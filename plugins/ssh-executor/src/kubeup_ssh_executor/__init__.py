@@ -9,8 +9,9 @@ from __future__ import annotations
 from kubeup_core import ExecutorRegister, hookimpl
 
 from .executor import SshExecutor
+from .known_hosts import KnownHosts
 
-__all__ = ["SshExecutor", "kubeup_register_executors"]
+__all__ = ["KnownHosts", "SshExecutor", "kubeup_register_executors"]
 
 
 @hookimpl

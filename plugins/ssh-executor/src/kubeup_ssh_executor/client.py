@@ -1,4 +1,4 @@
-"""One SSH connection: handshake, host key, login, channels; and paramiko's errors as kubeup's. The only import of paramiko.
+"""One SSH connection: handshake, host key, login, channels; and paramiko's errors as kubeup's.
 
 Used by pool.py, which decides when to connect, and by executor.py. Before a command is sent every failure means that nothing was
 run; what becomes of a failure afterwards is decided in streams.py. Logins are by key; whether an agent's is the caller's choice.

@@ -126,7 +126,7 @@ class Bench:
                 raised.append(error)
 
         thread = threading.Thread(target=run, daemon=True)
-        with no_sleep_in(thread):
+        with no_sleep_in(thread, self.rig.wires):
             thread.start()
             thread.join(self.rig.longest_call)
         assert not thread.is_alive(), f"{what} did not come back within {self.rig.longest_call} s: it waits for something"
@@ -232,7 +232,7 @@ class Bench:
         suppliers = suppliers or self.a
         count = count or max(1, min(self.rig.members, suppliers.capabilities.batch_limit))
         template = template or self.rig.template
-        offer = offer or self.offers(suppliers)[0]
+        offer = offer or self._offer(suppliers, count)
         mark = self.mark("Machine", installation=self._installation(suppliers), cluster=cluster)
         stem = f"contract-{mark.maker[:6]}"
         return Launch(
@@ -245,6 +245,11 @@ class Bench:
             user_data=b"",
             network=self.network(suppliers),
         )
+
+    def _offer(self, suppliers: Suppliers, count: int) -> Offer:
+        """The first; of an inventory, the first with so many slots that no other launch of this test has."""
+        offers = self.offers(suppliers)
+        return next((o for o in offers if o.slots is None or len(set(o.slots) - self._slots) >= count), offers[0])
 
     def offers(self, suppliers: Suppliers | None = None) -> Sequence[Offer]:
         machines = (suppliers or self.a).machines
@@ -325,6 +330,7 @@ class Bench:
             return not rest and all(item.phase == Phase.GONE for item in seen.items)
 
         self.until(empty, "no machine and no stray is left after their deletion")
+        self._slots.clear()
 
     def _build(self, installation: str) -> Suppliers:
         suppliers = self.rig.build(self.context(installation))

@@ -34,6 +34,7 @@ class Rig:
     volume_size   bytes of a small volume
     members       how many machines a launch of these tests has at most (never more than Capabilities.batch_limit)
     close         ends the place
+    wires         packages of client libraries that wait for the network with Events (paramiko), which is not sleeping
     """
 
     build: Callable[[Context], Suppliers]
@@ -49,6 +50,7 @@ class Rig:
     volume_size: int = 1 * GiB
     members: int = 3
     close: Callable[[], None] = _nothing
+    wires: Collection[str] = ()
 
     everything: Callable[[], Collection[str]] | None = None
     """Names or ids of everything at the place, whoever made it, found by the place's own means. Proves that nothing leaks."""

@@ -98,7 +98,8 @@ class VolumeContract(EnsuredContract):
         volumes = self._live(bench)
         want = self.wish(bench)
         volume, machine = self._attached(bench, want)
-        other = bench.run(bench.launch(1, offer=self._offer(bench, bench.a)))[0]
+        offer = self._offer(bench, bench.a)  # of an inventory, whose offers are single hosts, the other one is on another host
+        other = bench.run(bench.launch(1, offer=offer if offer.slots is None else None))[0]
         try:
             bench.patiently(lambda: volumes.attach(volume, other.ref), "attach")
         except Taken:
