@@ -21,7 +21,7 @@ from ..client import Client, Event
 from ..errors import Denied, InvalidSpec, SupplierError, Unknown
 from ..kinds import Cluster, Installation, Launch, LoadBalancer, NodePool, Provider, Secret, Volume
 from ..kinds.installation import NAME
-from ..kinds.provider import AUTO_LABEL, PluginInfo, ProviderSpec, ProviderStatus
+from ..kinds.provider import AUTO_LABEL, HostStatus, PluginInfo, ProviderSpec, ProviderStatus
 from ..objects import IN_USE, ObjectMeta
 from ..plugin_config import secret_refs
 from ..provider_types import BadBuild, InvalidConfig, Plugins, ProviderType, SwitchedOff
@@ -41,6 +41,10 @@ RECHECK = 300.0
 PROBE = 3600.0
 COUNT = 5.0
 """Seconds between two writes of a mere count."""
+
+
+_HOST_STATES = {"free": "Free", "claimed": "Claimed", "taken": "Taken", "kept": "KeptBack", "unreachable": "Unreachable"}
+"""Of a SlotState, as objects say it."""
 
 
 def ensure_implicit(client: Client, plugins: Plugins) -> list[str]:
@@ -96,6 +100,7 @@ class ProviderController(Controller):
         super().__init__(env)
         self.in_use = InUse(env)
         self._memory: dict[str, _Memory] = {}
+        env.inventory.on_snapshot(self._of_hosts)
 
     def reconcile(self, key: Key) -> Result:
         provider = self.env.cache.get(Provider, key.name)
@@ -331,9 +336,36 @@ class ProviderController(Controller):
         if memory.built is not None and not place.frozen:
             status.principal = memory.built.identity.principal
             status.capabilities = _capabilities(memory.built)
+            status.hosts = self._hosts(place)
         error = last_error(memory.error, self.env.clock.wall()) if memory.error is not None else None
         if not same_error(status.last_error, error):
             status.last_error = error
+
+    def _hosts(self, place: Place) -> list[HostStatus] | None:
+        """Of an inventory, which is looked at also while nothing of ours is there."""
+        if not place.capabilities.reusable:
+            return None
+        self.env.inventory.want(place, "machines")
+        seen = self.env.inventory.snapshot(place, "machines")
+        if seen is None or not seen.slots:
+            return None
+        return [
+            HostStatus(
+                name=slot.name,
+                state=_HOST_STATES.get(slot.state, slot.state),
+                zone=slot.place or None,
+                machine=slot.machine or None,
+                message=slot.message or None,
+                facts=dict(slot.facts),
+            )
+            for slot in seen.slots
+        ]
+
+    def _of_hosts(self, what: str, identity: str) -> list[tuple[str, Key]]:
+        """A new observation of an inventory."""
+        if what != "machines":
+            return []
+        return [(self.name, Key("", p.name)) for p in self.env.places.of_identity(identity) if p.capabilities.reusable]
 
     def _conditions(
         self, provider: Provider, status: ProviderStatus, place: Place, memory: _Memory, fault: _Fault | None, waits: str

@@ -78,6 +78,19 @@ class PluginInfo(Model):
     contract: int = 0
 
 
+class HostStatus(Model):
+    """A host of an inventory, as it was last seen."""
+
+    name: str = Field(description="As the inventory calls it")
+    state: str = Field(
+        description="Free; Claimed, by a machine of ours; Taken, by another installation; KeptBack, as it is not clean; Unreachable"
+    )
+    zone: str | None = Field(default=None, description="As the inventory says")
+    machine: str | None = Field(default=None, description="The machine that has it")
+    message: str | None = Field(default=None, description="Why it is kept back, or cannot be reached, and what to do")
+    facts: dict[str, str] = Field(default_factory=dict, description="What was found: cpu, memory, disk, arch, os")
+
+
 class ProviderStatus(Status):
     identity: str | None = Field(default=None, description="Account and region, engine id or inventory; fixed at first use")
     principal: str | None = Field(default=None, description="As whom kubeup acts there")
@@ -87,6 +100,7 @@ class ProviderStatus(Status):
     zones: list[str] | None = Field(default=None, description="Zones seen")
     machines: int | None = Field(default=None, description="Machines that count against limits.machines")
     plugin: PluginInfo | None = Field(default=None, description="The plugin that serves it")
+    hosts: list[HostStatus] | None = Field(default=None, description="Of an inventory, all its hosts")
 
 
 class Provider(Resource):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from ..errors import SupplierError
-from ..supplier import Mark, Ref, Scope, Snapshot
+from ..supplier import Mark, Ref, Scope, SlotState, Snapshot
 from .calls import Calls
 from .clock import Clock
 from .controller import Key, Result
@@ -52,6 +52,7 @@ class Seen(Generic[T]):
     by_mark: Mapping[MarkId, T]
     unreachable: frozenset[str]
     strays: tuple[Ref, ...]
+    slots: tuple[SlotState, ...]
     started: float
     jumps: int
 
@@ -255,6 +256,7 @@ class Inventory:
             by_mark=_by_mark(snapshot.items),
             unreachable=snapshot.unreachable,
             strays=snapshot.strays,
+            slots=snapshot.slots,
             started=started,
             jumps=jumps,
         )

@@ -1,4 +1,7 @@
-"""`kubeup providers [TYPE]`: what is installed, what is switched off and why, and the settings of one type."""
+"""`kubeup providers [TYPE]`: what is installed, what is switched off and why, and the settings of one type.
+
+`kubeup providers hosts [PROVIDER]`: the hosts of inventories, as the Providers' statuses tell them.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,37 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..connect import existing
 from ..errors import BAD_INPUT, CommandError
 from ..options import output_option, plugin_option
 from ..output import show, table
+from ..state import State
 
 if TYPE_CHECKING:
     from kubeup_core.plugins import Plugins, ProviderType
 
+    from ..api import Api
+
 
 @click.command("providers")
-@click.argument("type_", metavar="[TYPE]", required=False)
+@click.argument("type_", metavar="[TYPE | hosts]", required=False)
+@click.argument("provider", required=False)
 @plugin_option
 @output_option
-def command(type_: str | None, plugins: tuple[str, ...], output: str | None) -> None:
-    """Installed providers; with TYPE its capabilities' fields and the schema of its config and overrides."""
+@click.pass_obj
+def command(state: State, type_: str | None, provider: str | None, plugins: tuple[str, ...], output: str | None) -> None:
+    """Installed providers; with TYPE its capabilities' fields and the schema of its config and overrides.
+
+    `hosts` lists the hosts of all inventories, or of one PROVIDER, with their states.
+    """
     from kubeup_core.plugins import PluginError, discover
+
+    if type_ == "hosts":
+        with existing(state) as api:
+            _hosts(api, provider, output)
+        return
+    if provider is not None:
+        raise CommandError(f"one TYPE, not {type_} and {provider}", "kubeup providers hosts PROVIDER lists hosts", BAD_INPUT)
 
     installed = discover(plugins)
     if type_ is None:
@@ -31,6 +50,39 @@ def command(type_: str | None, plugins: tuple[str, ...], output: str | None) -> 
     except PluginError as error:
         raise CommandError(error.message, error.remedy, BAD_INPUT) from error
     _one(chosen, output)
+
+
+def _hosts(api: Api, provider: str | None, output: str | None) -> None:
+    there = {p["metadata"]["name"]: p for p in api.list("Provider")}
+    if provider is not None and provider not in there:
+        names = ", ".join(sorted(there)) or "none"
+        raise CommandError(f"there is no Provider {provider!r}; there is {names}", "", BAD_INPUT)
+    found = [
+        {"provider": name, **host}
+        for name, p in sorted(there.items())
+        if provider in (None, name)
+        for host in (p.get("status") or {}).get("hosts") or ()
+    ]
+    if output:
+        show({"hosts": found}, output)
+        return
+    if not found:
+        click.echo("no Provider has hosts" if provider is None else f"Provider {provider} has no hosts, or has not looked yet")
+        return
+    rows = [
+        [h["provider"], h["name"], h["state"], h.get("machine") or "", h.get("zone") or "", _size(h.get("facts") or {})]
+        for h in found
+    ]
+    click.echo(table(["Provider", "Host", "State", "Machine", "Zone", "Size"], rows))
+    for host in found:
+        if host.get("message"):
+            click.echo(f"\n{host['name']}: {host['message']}")
+
+
+def _size(facts: dict[str, str]) -> str:
+    if not facts:
+        return ""
+    return f"{facts['cpu']} cores, {facts['memory']}, {facts['disk']} {facts['arch']}, {facts['os']}"
 
 
 def _all(installed: Plugins, output: str | None) -> None:

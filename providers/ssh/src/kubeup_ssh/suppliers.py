@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from kubeup_core import Capabilities, Context, Identity, Problem, SupplierError, Suppliers
+from kubeup_core import Capabilities, Context, Identity, Suppliers
 
 from .config import SshConfig
 from .doors import Doors
@@ -34,7 +32,6 @@ def suppliers(config: SshConfig, context: Context) -> Suppliers:
         capabilities=CAPABILITIES,
         machines=SshMachines(fleet, context),
         volumes=SshVolumes(fleet),
-        probe=lambda: _probe(fleet),
         close=fleet.close,
     )
 
@@ -42,20 +39,3 @@ def suppliers(config: SshConfig, context: Context) -> Suppliers:
 def _principal(fleet: Fleet) -> str:
     users = sorted({host.user for host in fleet.hosts.values()})
     return f"{', '.join(users)} on {len(fleet.hosts)} hosts"
-
-
-def _probe(fleet: Fleet) -> Sequence[Problem]:
-    """Every host that nothing can be put on, and why."""
-    problems = []
-    for name, found in fleet.look().items():
-        if isinstance(found, SupplierError):
-            problems.append(Problem(path=f"host {name}", message=found.message, remedy=found.remedy))
-        elif found.kept:
-            problems.append(
-                Problem(
-                    path=f"host {name}",
-                    message=f"it is kept back: {found.kept}",
-                    remedy="clean it, and remove /var/lib/kubeup-host/kept and /var/lib/kubeup there",
-                )
-            )
-    return tuple(problems)

@@ -1,0 +1,118 @@
+"""Volumes on hosts: files on loop devices here. Logical volumes need a kernel with device-mapper: see docs/how-to/ssh.md."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from kubeup_core import Blocked, InvalidSpec, Launch, Mark, Member, NoCapacity, Phase, Ref, Scope, Taken, Template, VolumeSpec
+
+WANT = Template(cpu=1, memory=2**27, disk=2**30, arch="", image="debian-12")
+MiB = 2**20
+
+
+def mark(kind: str) -> Mark:
+    return Mark(installation="one", cluster="c", cluster_name="demo", kind=kind, maker=str(uuid.uuid4()))
+
+
+def machine(it: Any, slot: str) -> Ref:
+    made = mark("Machine")
+    offer = next(o for o in it.machines.offers(WANT) if slot in (o.slots or ()))
+    order = Launch(
+        mark=made, token=made.maker, template=WANT, offer=offer, role="plain", members=(Member(name="m", slot=slot),)
+    )
+    return Ref(id=it.machines.launch(order)[0].id, mark=made)
+
+
+def volume(size: int, place: str = "", of: Mark | None = None) -> VolumeSpec:
+    of = of or mark("Volume")
+    return VolumeSpec(mark=of, token=of.maker, name="data", size=size, place=place)
+
+
+def inside(it: Any, host: str, script: str) -> str:
+    code, output = it.machines._fleet.doors.run(it.machines._fleet.hosts[host], script)
+    assert code == 0, output
+    return str(output.decode().strip())
+
+
+def test_a_volume_is_a_device_with_a_name_that_stays_and_keeps_its_data(place: Any) -> None:
+    it = place("one", "h1")
+    owner, want = machine(it, "h1"), volume(8 * MiB, "h1")
+    made = it.volumes.ensure(want)
+    it.volumes.attach(made.ref, owner)
+    (seen,) = it.volumes.observe(Scope(installation="one")).items
+    assert (seen.attached, seen.size, seen.phase) == ((owner.id,), 8 * MiB, Phase.RUNNING)
+    inside(it, "h1", f"echo precious | dd of={seen.device} conv=notrunc 2>/dev/null; blockdev --getsize64 {seen.device}")
+    it.volumes.detach(made.ref, owner)
+    assert inside(it, "h1", f"ls {seen.device} 2>/dev/null | wc -l") == "0"
+    it.volumes.attach(made.ref, owner)
+    assert inside(it, "h1", f"head -n 1 {seen.device}") == "precious"
+    it.volumes.detach(made.ref, owner)
+    it.volumes.delete(made.ref)
+    assert it.volumes.observe(Scope(installation="one")).items == ()
+
+
+def test_a_volume_that_is_attached_grows_and_its_device_with_it(place: Any) -> None:
+    it = place("one", "h1")
+    owner, of = machine(it, "h1"), mark("Volume")
+    made = it.volumes.ensure(volume(8 * MiB, "h1", of))
+    it.volumes.attach(made.ref, owner)
+    assert it.volumes.ensure(volume(16 * MiB, "h1", of)).size == 16 * MiB
+    assert inside(it, "h1", f"blockdev --getsize64 {made.device}") == str(16 * MiB)
+    assert it.volumes.ensure(volume(4 * MiB, "h1", of)).size == 16 * MiB, "it never shrinks"
+    it.volumes.detach(made.ref, owner)
+
+
+def test_one_that_is_mounted_is_not_pulled_away(place: Any) -> None:
+    it = place("one", "h1")
+    owner = machine(it, "h1")
+    made = it.volumes.ensure(volume(8 * MiB, "h1"))
+    it.volumes.attach(made.ref, owner)
+    inside(it, "h1", f"mkfs.ext4 -q {made.device} && mkdir -p /run/kubeup-test && mount {made.device} /run/kubeup-test")
+    try:
+        with pytest.raises(Blocked, match="/run/kubeup-test"):
+            it.volumes.detach(made.ref, owner)
+        with pytest.raises(Blocked):
+            it.volumes.delete(made.ref)
+    finally:
+        inside(it, "h1", "umount /run/kubeup-test")
+    it.volumes.detach(made.ref, owner)
+
+
+def test_it_says_that_it_does_not_leave_its_host(place: Any) -> None:
+    it = place("one", "h1", "h2")
+    other = machine(it, "h2")
+    made = it.volumes.ensure(volume(8 * MiB, "h1"))
+    assert made.reach == {"h1"}
+    with pytest.raises(Taken, match="does not leave it"):
+        it.volumes.attach(made.ref, other)
+
+
+def test_a_host_without_room_says_so_and_nothing_is_left(place: Any) -> None:
+    it = place("one", "h1")
+    with pytest.raises(NoCapacity, match="has no room"):
+        it.volumes.ensure(volume(2**50, "h1"))
+    assert it.volumes.observe(Scope(installation="one")).items == ()
+    with pytest.raises(NoCapacity, match="no host has room"):
+        it.volumes.ensure(volume(2**50))
+
+
+def test_a_group_that_is_not_there_is_told(place: Any) -> None:
+    it = place("one", "h1", volumeGroup="vg-none")
+    with pytest.raises(InvalidSpec, match=r"no LVM on this host|no volume group vg-none"):
+        it.volumes.ensure(volume(8 * MiB, "h1"))
+
+
+def test_the_volume_of_a_machine_that_goes_stays_and_can_be_attached_again(place: Any) -> None:
+    it = place("one", "h1")
+    first = machine(it, "h1")
+    made = it.volumes.ensure(volume(8 * MiB, "h1"))
+    it.volumes.attach(made.ref, first)
+    it.machines.delete([first])
+    (seen,) = it.volumes.observe(Scope(installation="one")).items
+    assert seen.attached == ()
+    second = machine(it, "h1")
+    it.volumes.attach(made.ref, second)
+    assert it.volumes.observe(Scope(installation="one")).items[0].attached == (second.id,)
+    it.volumes.detach(made.ref, second)
