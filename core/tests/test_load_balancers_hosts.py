@@ -497,10 +497,36 @@ def test_two_hosts_need_a_flat_network(make: Make) -> None:
 
 def test_two_hosts_on_a_flat_network_are_lent_together(make: Make) -> None:
     h = make(hosts=2, cloud={"flat": True})
-    balancer(h)
+    balancer(h, address="10.0.0.250")
     h.until(lambda: ready(h))
     assert {m.status.id for m in hosts(h)} == set(files(h))
     assert h.condition(LoadBalancer, "front", "AddressFixed") == ("", "", "")
+
+
+def test_two_hosts_without_an_address_to_share_are_refused_with_what_to_do(make: Make) -> None:
+    h = make(hosts=2, cloud={"flat": True})
+    balancer(h)
+    h.settle()
+    _, reason, message = h.condition(LoadBalancer, "front", "Ready")
+    assert reason == "AddressNeeded"
+    assert "set spec.address to a free one of their network" in message
+    assert hosts(h) == []
+
+
+def test_a_pair_that_serves_goes_on_with_one_while_the_other_is_replaced(make: Make) -> None:
+    h = make(hosts=2, cloud={"flat": True, "boot_seconds": (300, 300)})
+    balancer(h, address="10.0.0.250")
+    h.until(lambda: ready(h))
+    lost = hosts(h)[0]
+    h.cloud.console.lose(lost.name)
+    h.until(lambda: lost.uid not in {m.uid for m in hosts(h)} and len(hosts(h)) == 2)
+    h.edit(LoadBalancer, "front", spec={"listeners": [{"port": 81, "targetPort": 8080}]})
+    h.advance(60)
+    alive = next(m for m in hosts(h) if m.status.is_true("Ready"))
+    assert files(h)[alive.status.id]["ports"] == [81], "the one that is left is kept up to date"
+    assert not all(m.status.is_true("Ready") for m in hosts(h))
+    h.until(lambda: ready(h) and all(m.status.is_true("Ready") for m in hosts(h)))
+    assert {files(h)[m.status.id]["ports"][0] for m in hosts(h)} == {81}
 
 
 def test_machines_without_a_way_in_are_refused(make: Make) -> None:

@@ -18,6 +18,7 @@ COMMANDS = {
     "iptables": "iptables",
     "mmdebstrap": "mmdebstrap",
     "haproxy": "haproxy",
+    "keepalived": "keepalived",
     # what reads user-data
     "cloud-init": "cloud-init",
     # servers of the tests' own, on loopback

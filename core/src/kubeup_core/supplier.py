@@ -547,12 +547,14 @@ class Host:
     execute  execute(script, stdin) -> (exit code, stdout and stderr): a POSIX shell script as root, 30 seconds at most. It blocks,
              and raises NotReady or Unknown when the machine cannot be reached
     mark     whose balancer it is lent to; None where nobody says
+    internal by which its neighbours reach it
     """
 
     ref: Ref
     address: str
     execute: Callable[[str, bytes], tuple[int, bytes]] = field(repr=False)
     mark: Mark | None = None
+    internal: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

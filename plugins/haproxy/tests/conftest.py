@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -119,6 +120,75 @@ def boxes(haproxy: str) -> Iterator[Callable[..., Box]]:
     for box in made:
         box.kill()
         shutil.rmtree(box.folder, ignore_errors=True)
+
+
+@dataclass
+class NetBox(Box):
+    """A machine with a network of its own: a namespace, joined to the others by a bridge."""
+
+    namespace: str = ""
+
+    def execute(self, script: str, stdin: bytes = b"") -> tuple[int, bytes]:
+        env = {**os.environ, "KUBEUP_ROOT": str(self.folder)}
+        words = ["ip", "netns", "exec", self.namespace, "timeout", "60", "sh", "-c", script]
+        done = subprocess.run(words, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
+        return done.returncode, done.stdout
+
+    def holds(self, address: str) -> bool:
+        return bool(self.execute(f"ip -o address show to {address}")[1].strip())
+
+    def pids(self, program: str = "") -> list[int]:
+        said = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True, check=False).stdout
+        return [int(pid) for pid in said.split() if program in Path(f"/proc/{pid}/comm").read_text()]
+
+    def kill(self, program: str = "") -> None:
+        for pid in self.pids(program):
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                os.kill(pid, signal.SIGKILL)
+
+    def cable(self, plugged: bool) -> None:
+        _ip("-n", self.namespace, "link", "set", "eth0", "up" if plugged else "down")
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def pair(haproxy: str) -> Iterator[SimpleNamespace]:
+    """Two machines and this one as neighbours. .boxes, .address (free, to be shared), .ours (two addresses of this machine)."""
+    if shutil.which("keepalived", path=SBIN) is None:
+        pytest.skip("keepalived is not on this machine. On Debian: sudo apt-get install keepalived")
+    tag, net = f"ku{os.getpid() % 100000}", f"10.78.{os.getpid() % 250}"
+    hub, names = f"{tag}-hub", [f"{tag}-a", f"{tag}-b"]
+    boxes: list[NetBox] = []
+    try:
+        _ip("netns", "add", hub)
+        _ip("-n", hub, "link", "add", "br0", "type", "bridge")
+        _ip("-n", hub, "link", "set", "br0", "up")
+        _ip("link", "add", f"{tag}-0", "type", "veth", "peer", "name", "port0", "netns", hub)
+        for n in (1, 2):
+            _ip("address", "add", f"{net}.{n}/24", "dev", f"{tag}-0")
+        _ip("link", "set", f"{tag}-0", "up")
+        for n, name in enumerate(names, 1):
+            _ip("netns", "add", name)
+            _ip("link", "add", f"port{n}", "netns", hub, "type", "veth", "peer", "name", "eth0", "netns", name)
+            _ip("-n", name, "address", "add", f"{net}.{10 + n}/24", "dev", "eth0")
+            for device in ("lo", "eth0"):
+                _ip("-n", name, "link", "set", device, "up")
+            folder = Path(tempfile.mkdtemp(prefix="kubeup-box-"))
+            boxes.append(NetBox(folder, f"{net}.{10 + n}", f"{name}-{uuid.uuid4().hex[:4]}", namespace=name))
+        for n in range(3):
+            _ip("-n", hub, "link", "set", f"port{n}", "master", "br0", "up")
+        yield SimpleNamespace(boxes=boxes, address=f"{net}.100", ours=(f"{net}.1", f"{net}.2"))
+    finally:
+        for box in boxes:
+            for _ in range(3):  # the loop that starts keepalived again may be in the middle of it
+                box.kill()
+            shutil.rmtree(box.folder, ignore_errors=True)
+        for name in (*names, hub):
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "del", f"{tag}-0"], check=False, capture_output=True)
 
 
 class Server:
@@ -241,9 +311,9 @@ def supplier() -> Iterator[Callable[..., Any]]:
 
     built = []
 
-    def make(*lent: Box, mark: Any = None) -> Any:
+    def make(*lent: Box, mark: Any = None, **config: Any) -> Any:
         context = Context(installation="inst", hosts=lambda: tuple(box.host(mark) for box in lent))
-        built.append(build(HaproxyConfig(), context))
+        built.append(build(HaproxyConfig(**config), context))
         return built[-1].load_balancers
 
     yield make

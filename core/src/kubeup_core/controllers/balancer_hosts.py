@@ -114,25 +114,33 @@ class BalancerHosts:
                 "them; use a Provider whose machines are reached by ssh, or by its own execute"
             )
             return None, Trouble(reason="NoAccess", message=message, stalled=True)
-        if balancer.spec.address and not home.capabilities.addresses:
+        pair = place.capabilities.hosts > 1
+        if balancer.spec.address and not home.capabilities.addresses and not pair:
             message = (
                 f"machines of Provider {home.name} cannot be given an address, so a load balancer on one of them cannot have "
                 f"{balancer.spec.address}; leave spec.address out"
             )
             return None, Trouble(reason="AddressNotOffered", message=message, stalled=True)
         record = record_of(cluster.status, home.name)
-        if place.capabilities.hosts > 1 and record is not None and record.fabric and not record.flat:
+        if pair and record is not None and record.fabric and not record.flat:
             message = (
                 f"{place.capabilities.hosts} machines share one address only where they are neighbours, and the network of Cluster "
                 f"{cluster.name} at {home.name} is not one flat segment; use a Provider whose load balancers need one machine"
             )
             return None, Trouble(reason="NetworkNotFlat", message=message, stalled=True)
+        if pair and not balancer.spec.address:
+            message = (
+                f"a load balancer of Provider {place.name} runs on {place.capabilities.hosts} machines that share one address; set "
+                "spec.address to a free one of their network (for the API of a cluster: spec.endpoint.host of the Cluster)"
+            )
+            return None, Trouble(reason="AddressNeeded", message=message, stalled=True)
         return home, None
 
     def keep(
         self, balancer: LoadBalancer, cluster: Cluster, place: Place, home: Place
     ) -> tuple[tuple[Host, ...], Trouble | None]:
-        """Keep the pool as the balancer wants it. -> as many Ready machines as it needs, or what they wait for.
+        """Keep the pool as the balancer wants it. -> as many Ready machines as it needs, or what they wait for. Of a pair that has
+        begun to serve one is enough.
 
         Raises InvalidConfig, with the path, for a machine that the overrides describe wrongly.
         """
@@ -164,7 +172,7 @@ class BalancerHosts:
             changed.metadata.annotations = {**others, ADDRESS: address} if address else others
             pool = self.env.client.update(changed)
         hosts = _hosts(self.env, balancer)[:count]
-        if len(hosts) < count:
+        if len(hosts) < count and not (hosts and balancer.status.address):
             state = pool.status.condition("Ready")
             why = f": {state.message}" if state is not None and state.status != "True" else ""
             machines = "its machine" if count == 1 else f"its {count} machines"
@@ -286,7 +294,8 @@ def _as_hosts(env: Env, machines: list[tuple[Machine, str]], mark: Mark) -> Iter
         launch = env.cache.get(Launch, status.launch, machine.namespace) if status.launch else None
         if launch is not None and status.id:
             ref = ref_of(env.installation, launch, status.index or 0, status.id)
-            yield Host(ref=ref, address=address, execute=_execute(env, machine), mark=mark)
+            inside = address_of_host(machine, internal=True)
+            yield Host(ref=ref, address=address, execute=_execute(env, machine), mark=mark, internal=inside)
 
 
 def _execute(env: Env, machine: Machine) -> Callable[[str, bytes], tuple[int, bytes]]:

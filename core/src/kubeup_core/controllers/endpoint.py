@@ -7,6 +7,8 @@ every kubeconfig and certificate. The LoadBalancer `<cluster>-api` is an object 
 
 from __future__ import annotations
 
+import ipaddress
+
 from ..kinds import Cluster, LoadBalancer, Machine
 from ..kinds.cluster import ClusterStatus, EndpointStatus, Resolved
 from ..kinds.load_balancer import Health, ListenerSpec, LoadBalancerSpec, Members
@@ -100,7 +102,7 @@ class Endpoints:
             if isinstance(provider, Trouble):
                 return provider
             try:
-                self.env.client.create(_wanted(cluster, name, provider))
+                self.env.client.create(_wanted(cluster, name, provider, self._shared(cluster, provider)))
             except AlreadyExists:
                 return Trouble(
                     reason="EndpointTaken",
@@ -121,6 +123,16 @@ class Endpoints:
         stalled = balancer.status.is_true("Stalled")
         return Trouble(reason="WaitingForBalancer", message=f"LoadBalancer {name} has no address yet{said}", stalled=stalled)
 
+    def _shared(self, cluster: Cluster, provider: str) -> str | None:
+        """The address that the machines of the balancer share, where there are several: it is what the endpoint is called."""
+        place, host = self.env.places.get(provider), cluster.spec.endpoint.host
+        if place is None or place.capabilities.hosts < 2:
+            return None
+        try:
+            return str(ipaddress.ip_address(host))
+        except ValueError:
+            return None
+
     def _made(self, cluster: Cluster) -> LoadBalancer | None:
         return self.env.cache.get(LoadBalancer, cluster.name + SUFFIX, cluster.namespace)
 
@@ -129,7 +141,7 @@ class Endpoints:
         return default_balancer_provider(self.env, cluster) if wish == "auto" else wish
 
 
-def _wanted(cluster: Cluster, name: str, provider: str) -> LoadBalancer:
+def _wanted(cluster: Cluster, name: str, provider: str, address: str | None) -> LoadBalancer:
     endpoint = cluster.spec.endpoint
     return LoadBalancer(
         metadata=ObjectMeta(
@@ -138,6 +150,7 @@ def _wanted(cluster: Cluster, name: str, provider: str) -> LoadBalancer:
         spec=LoadBalancerSpec(
             cluster=cluster.name,
             provider=provider,
+            address=address,
             exposure=endpoint.exposure,
             allow_from=list(endpoint.allow_from),
             listeners=[ListenerSpec(name="api", port=endpoint.port, target_port=API_PORT)],

@@ -187,7 +187,7 @@ class LoadBalancerController(Controller):
         moves = self._runs_on.get(balancer.uid, machine_ids) != machine_ids
         seen = state if state is not None or moves else self.single.look(place, mark)
         progress = describe(balancer, status, chosen, seen, now)
-        if scene.hosts:
+        if scene.hosts and place.capabilities.hosts == 1:
             follow(balancer, status, scene.hosts, now, kept=self.hosts.handed_on(balancer, scene.home, scene.hosts))
             self._say_moved(balancer, status.address)
         if error is not None:

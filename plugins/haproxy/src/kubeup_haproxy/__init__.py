@@ -22,4 +22,4 @@ def build(config: HaproxyConfig, context: Context) -> Suppliers:
     """One place for all balancers of an installation: wherever their machines are, they are the installation's own."""
     from .balancers import suppliers
 
-    return suppliers(context)
+    return suppliers(config, context)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from kubeup_core import (
@@ -36,23 +37,26 @@ from kubeup_core import (
     Template,
 )
 
-from . import rendering, states
-from .config import HaproxyOverrides, overrides
-from .hosts import BUDGET, Found, Machine, Wanted
+from . import pairs, rendering, states
+from .config import HaproxyConfig, HaproxyOverrides, overrides
+from .hosts import BUDGET, SCRIPT, Found, Machine, Wanted
 
 WORKERS = 8
 """Machines that are looked at side by side: nearly all of the time is waiting for them."""
 
-CAPABILITIES = Capabilities(hosts=1, members_by=frozenset({"address"}), budgets={BUDGET: (200.0, 50.0)})
 
-
-def suppliers(context: Context) -> Suppliers:
+def suppliers(config: HaproxyConfig, context: Context) -> Suppliers:
     workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="haproxy")
     return Suppliers(
         identity=Identity(key=f"haproxy:{context.installation}", principal="root on the machines that are lent"),
-        capabilities=CAPABILITIES,
+        capabilities=Capabilities(
+            hosts=config.hosts,
+            members_by=frozenset({"address"}),
+            budgets={BUDGET: (200.0, 50.0)},
+            clean=f"{SCRIPT}wipe\n",
+        ),
         machines=NoMachines(),
-        load_balancers=HaproxyBalancers(context, workers),
+        load_balancers=HaproxyBalancers(context, workers, pair=config.hosts > 1),
         close=lambda: workers.shutdown(wait=False, cancel_futures=True),
     )
 
@@ -63,8 +67,9 @@ def id_of(mark: Mark) -> str:
 
 
 class HaproxyBalancers:
-    def __init__(self, context: Context, workers: ThreadPoolExecutor) -> None:
+    def __init__(self, context: Context, workers: ThreadPoolExecutor, *, pair: bool = False) -> None:
         self._context = context
+        self._pair = pair
         self._workers = workers
 
     def ensure(self, want: LoadBalancerSpec) -> LoadBalancerState:
@@ -72,19 +77,34 @@ class HaproxyBalancers:
         settings = overrides(want.overrides)
         if not want.hosts:
             raise NotReady(f"no machine is lent to load balancer {want.name} yet")
-        host = want.hosts[0]
-        machine, wanted = Machine(host, self._context.charge), _wanted(want, settings, host.address)
+        vip = pairs.address(want, settings) if len(want.hosts) > 1 or self._pair else ""
+        served: list[tuple[LoadBalancerState, bool]] = []
+        errors: list[SupplierError] = []
+        for host in want.hosts if vip else want.hosts[:1]:
+            try:
+                served.append(self._serve(want, settings, host, vip))
+            except SupplierError as error:
+                errors.append(error)
+        if not served:
+            raise errors[0]
+        return replace(_of_all(served), error=errors[0] if errors else None)
+
+    def _serve(
+        self, want: LoadBalancerSpec, settings: HaproxyOverrides, host: Host, vip: str
+    ) -> tuple[LoadBalancerState, bool]:
+        """One machine of it, and whether the address is there."""
+        machine, wanted = Machine(host, self._context.charge), _wanted(want, settings, host, vip)
         found = machine.apply(wanted)
-        if found is None:
-            machine.install(settings.source, settings.packages)
-            ref = Ref(id=id_of(want.mark), mark=want.mark)
-            return LoadBalancerState(ref=ref, phase=Phase.PENDING, addresses=(host.address,))
-        return _state(found, host, want.mark)
+        if found is not None:
+            return _state(found, host, want.mark), found.holder
+        machine.install(settings.source, settings.packages, "haproxy socat keepalived" if vip else "haproxy socat")
+        ref = Ref(id=id_of(want.mark), mark=want.mark)
+        return LoadBalancerState(ref=ref, phase=Phase.PENDING, addresses=(vip or host.address,)), False
 
     def observe(self, scope: Scope) -> Snapshot[LoadBalancerState]:
         hosts = list(self._context.hosts())
         seen = list(zip(hosts, self._workers.map(self._look, hosts), strict=True))
-        items: dict[str, LoadBalancerState] = {}
+        items: dict[str, list[tuple[LoadBalancerState, bool]]] = {}
         unreachable = False
         for host, found in seen:
             if isinstance(found, SupplierError):
@@ -92,12 +112,15 @@ class HaproxyBalancers:
                     unreachable = True
                 elif scope.covers(host.mark):
                     ref = Ref(id=id_of(host.mark), mark=host.mark)
-                    items.setdefault(ref.id, LoadBalancerState(ref=ref, phase=Phase.UNKNOWN, addresses=(host.address,)))
+                    silent = LoadBalancerState(ref=ref, phase=Phase.UNKNOWN, addresses=() if self._pair else (host.address,))
+                    items.setdefault(ref.id, []).append((silent, False))
             elif found.mark is not None and scope.covers(found.mark):
                 state = _state(found, host, found.mark)
-                if state.ref.id not in items or items[state.ref.id].phase is not Phase.RUNNING:
-                    items[state.ref.id] = state
-        return Snapshot(items=tuple(items.values()), unreachable=frozenset({"*"}) if unreachable else frozenset())
+                items.setdefault(state.ref.id, []).append((state, found.holder))
+        return Snapshot(
+            items=tuple(_of_all(found) for found in items.values()),
+            unreachable=frozenset({"*"}) if unreachable else frozenset(),
+        )
 
     def delete(self, ref: Ref) -> None:
         """From every machine that it is on: while a machine is replaced there may be two."""
@@ -124,18 +147,31 @@ class HaproxyBalancers:
             return error
 
 
-def _wanted(want: LoadBalancerSpec, settings: HaproxyOverrides, address: str) -> Wanted:
-    config = rendering.render(want, settings, address)
+_BEST = (Phase.RUNNING, Phase.PENDING, Phase.PARTIAL, Phase.STOPPED, Phase.UNKNOWN)
+
+
+def _of_all(states: Sequence[tuple[LoadBalancerState, bool]]) -> LoadBalancerState:
+    """One balancer on all its machines: it is what the best of them is, the one that holds their address first."""
+    return min(states, key=lambda one: (_BEST.index(one[0].phase), not one[1]))[0]
+
+
+def _wanted(want: LoadBalancerSpec, settings: HaproxyOverrides, host: Host, vip: str) -> Wanted:
+    address = vip or host.address
+    config = rendering.render(want, settings, address, elsewhere=bool(vip))
     drains = {m.key: m.drain for m in want.members}
     members = sorted(m.key for m in want.members if m.drain)
+    files = {rendering.ca_file(settings): settings.health_ca} if settings.health_ca else {}
+    if vip:
+        files["keepalived.conf"] = pairs.render(want, host, vip)
     return Wanted(
         mark=want.mark,
-        digest=hashlib.sha256(f"{config}\n{sorted(drains.items())}".encode()).hexdigest()[:16],
-        shape=rendering.shape(want, settings, address),
+        digest=hashlib.sha256(f"{config}\n{sorted(drains.items())}\n{files}".encode()).hexdigest()[:16],
+        shape=rendering.shape(want, settings, address, elsewhere=bool(vip)),
         config=config,
         record={"name": want.name, "address": address, "members": drains},
         drains=tuple(f"{rendering.backend(li)}/{key}" for li in want.listeners for key in members),
-        files={rendering.ca_file(settings): settings.health_ca} if settings.health_ca else {},
+        files=files,
+        vip=vip,
     )
 
 

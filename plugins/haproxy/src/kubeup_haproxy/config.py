@@ -1,6 +1,6 @@
-"""What people write for this provider: nothing in `Provider.spec.config`, and `overrides.haproxy` of a LoadBalancer.
+"""What people write for this provider: `Provider.spec.config`, and `overrides.haproxy` of a LoadBalancer.
 
-No field of the config is there, so a Provider called `haproxy` exists as soon as the plugin is installed.
+No field of the config is required, so a Provider called `haproxy` exists as soon as the plugin is installed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ class _Model(BaseModel):
 
 
 class HaproxyConfig(_Model):
-    """Nothing to say: the machines are the cluster's."""
+    """The machines are the cluster's; this says how many a load balancer has."""
+
+    hosts: Literal[1, 2] = Field(
+        default=1, description="2: a pair that shares the address of spec.address by keepalived, so that one of them may fail"
+    )
 
 
 class HostMachine(_Model):

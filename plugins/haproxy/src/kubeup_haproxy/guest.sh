@@ -1,9 +1,10 @@
 # What runs as root on a machine that a load balancer lives on, for kubeup's plugin haproxy. POSIX sh; sent whole with each call,
-# followed by one of the calls `look`, `apply ...`, `install ...`, `remove ...`.
+# followed by one of the calls `look`, `apply ...`, `install ...`, `remove ...`, `wipe`.
 #
 #   etc/kubeup/haproxy/mark         whose it is; written before anything else, removed after everything else
 #   etc/kubeup/haproxy/haproxy.cfg  what runs, or will after the next start
 #   etc/kubeup/haproxy/record       the wish that runs, written when HAProxy took it: a digest, the shape, JSON, who drains: a line each
+#   etc/kubeup/haproxy/vip          of a pair: the address that one of the two holds; keepalived.conf, alive and let-go are beside it
 #   run/kubeup-haproxy/             sockets, and health of the members for the process after the next reload
 #
 # KUBEUP_ROOT puts all of it under another folder, without systemd. Exit codes are told apart in hosts.py.
@@ -25,6 +26,10 @@ look() {
     if [ -s "$ETC/record" ]; then echo "== record" && sed -n 3p "$ETC/record"; fi
     workers=$(ask master.sock "show proc") || return 0
     echo "== running"
+    if [ -s "$ETC/vip" ]; then
+        if sharing; then echo "== sharing"; fi
+        if holds; then echo "== holder"; fi
+    fi
     echo "== now" && ask admin.sock "show stat -1 4 -1"
     for pid in $(printf '%s\n' "$workers" | old_workers); do
         echo "== before" && ask master.sock "@!$pid show stat -1 4 -1"
@@ -49,14 +54,15 @@ old_workers() { awk '/^#/ { now = ($2 == "old") } now && $2 == "worker" { print 
 
 # -- changes ----------------------------------------------------------------------------------------------------------
 
-# apply OWNER DIGEST SHAPE DRAINS: stdin is a tar with mark, haproxy.cfg, record and other files. DRAINS: backend/server words to
-# which no new connections go.
+# apply OWNER DIGEST SHAPE DRAINS VIP: stdin is a tar with mark, haproxy.cfg, record and other files. DRAINS: backend/server words to
+# which no new connections go. VIP: the address that a pair shares, "" for a machine that is alone.
 apply() {
     lock && mine "$1" || return
     command -v haproxy >/dev/null || return $MISSING
+    [ -z "$5" ] || command -v keepalived >/dev/null || return $MISSING
     foreign && return $TAKEN
     if [ "$(sed -n 1p "$ETC/record" 2>/dev/null)" = "$2" ] && ask master.sock "show proc" >/dev/null; then
-        look && return 0
+        if [ -z "$5" ] || sharing; then look && return 0; fi
     fi
     mkdir -p "$ETC" "$RUN" && rm -rf "$ETC/new" && mkdir "$ETC/new" && tar -xf - -C "$ETC/new" || return $FAILED
     [ -e "$ETC/mark" ] || mv "$ETC/new/mark" "$ETC/mark"
@@ -75,12 +81,17 @@ apply() {
         ask master.sock reload >/dev/null 2>&1
         return $FAILED
     fi
+    if [ -n "$5" ]; then
+        share "$5" || return $FAILED
+    else
+        unshare_it
+    fi
     mv "$ETC/new/record" "$ETC/record"
     rm -rf "$ETC/new" "$ETC/haproxy.cfg.before"
     look
 }
 
-# install SOURCE: HAProxy is fetched by a process of its own, because it may take longer than a call. stdin: a tar of packages.
+# install SOURCE PROGRAMS: HAProxy is fetched by a process of its own, because it may take longer than a call. stdin: a tar of packages.
 install() {
     lock || return
     mkdir -p "$RUN"
@@ -97,13 +108,13 @@ install() {
     case $1 in
     apt)
         command -v apt-get >/dev/null || { echo "there is no apt-get on this machine"; return $NOT_INSTALLED; }
-        do='apt-get -q update && apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install haproxy socat'
+        do='apt-get -q update && apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install '"$2"
         ;;
     packages)
         rm -rf "$RUN/packages" && mkdir "$RUN/packages" && tar -xf - -C "$RUN/packages" || return $FAILED
         do="dpkg -i $RUN/packages/*.deb"
         ;;
-    *) echo "HAProxy is not on this machine"; return $NOT_INSTALLED ;;
+    *) echo "HAProxy is not on this machine, or not all of $2"; return $NOT_INSTALLED ;;
     esac
     setsid sh -c "($do); echo \$? > '$RUN/install.code'" >"$RUN/install.log" 2>&1 </dev/null 9>&- &
     echo $! >"$RUN/install.pid"
@@ -114,10 +125,94 @@ remove() {
     lock || return
     [ -e "$ETC/mark" ] || return 0
     [ "$(sed -n 1p "$ETC/mark")" = "$1" ] || return $NOT_OURS
+    take_off
+}
+
+# Whoever's it is: the machine is given back to its place.
+wipe() {
+    lock || return
+    [ ! -e "$ETC/mark" ] || take_off
+}
+
+take_off() {
+    unshare_it
     stop || return $FAILED
     rm -rf "$ETC/new" "$ETC/record" "$ETC"/*.pem "$ETC"/haproxy.cfg* "$RUN" && rm -f "$ETC/mark" && rmdir "$ETC"
     rmdir "$ROOT/etc/kubeup" 2>/dev/null || true
 }
+
+# -- the address of a pair ----------------------------------------------------------------------------------------------
+
+# share VIP: keepalived runs with the new configuration. The interface is the one that has the machine's own address.
+share() {
+    own=$(sed -n 's/^# own //p' "$ETC/new/keepalived.conf")
+    interface=$(ip -o address show to "$own" 2>/dev/null | awk 'NR == 1 { sub(/@.*/, "", $2); print $2 }')
+    [ -n "$interface" ] || { echo "no interface of this machine has the address $own"; return 1; }
+    sed -e "s|@INTERFACE@|$interface|g" -e "s|@ETC@|$ETC|g" "$ETC/new/keepalived.conf" >"$ETC/keepalived.next"
+    if cmp -s "$ETC/keepalived.next" "$ETC/keepalived.conf" && sharing; then
+        rm -f "$ETC/keepalived.next"
+        return 0
+    fi
+    echo "$1" >"$ETC/vip"
+    echo "kill -0 \"\$(cat $RUN/master.pid)\"" >"$ETC/alive"
+    echo "ip -o address show to $1 | while read -r number link rest; do ip address del $1 dev \"\$link\"; done" >"$ETC/let-go"
+    mv "$ETC/keepalived.next" "$ETC/keepalived.conf"
+    if sharing; then
+        kill -HUP "$(cat "$RUN/keepalived.pid")"
+    elif systemd; then
+        sharing_unit && systemctl daemon-reload && systemctl -q enable kubeup-keepalived && systemctl restart kubeup-keepalived
+    else
+        # What systemd does elsewhere: whenever it ends, however it ends, the address goes, and it is started again.
+        setsid sh -c "while [ -e $ETC/vip ]; do keepalived $(keepalived_words); sh $ETC/let-go; sleep 1; done" \
+            >>"$RUN/keepalived.log" 2>&1 </dev/null 9>&- &
+    fi
+    until_true sharing || { lines; return 1; }
+}
+
+keepalived_words() {
+    echo "-n -l -P -f $ETC/keepalived.conf -p $RUN/keepalived.pid -r $RUN/keepalived-vrrp.pid"
+}
+
+sharing() {
+    pid=$(cat "$RUN/keepalived.pid" 2>/dev/null) && grep -q keepalived "/proc/$pid/cmdline" 2>/dev/null
+}
+
+holds() { ip -o address show to "$(cat "$ETC/vip")" | grep -q .; }
+
+sharing_unit() {
+    cat >/etc/systemd/system/kubeup-keepalived.service <<EOF
+# Written by kubeup: one of two machines holds the address of their load balancer. However it ends, the address goes.
+[Unit]
+After=network-online.target
+[Service]
+ExecStart=$(command -v keepalived) $(keepalived_words)
+ExecReload=/bin/kill -HUP \$MAINPID
+ExecStopPost=/bin/sh $ETC/let-go
+KillMode=control-group
+Restart=always
+RestartSec=1
+[Install]
+WantedBy=multi-user.target
+EOF
+}
+
+unshare_it() {
+    [ -e "$ETC/vip" ] || return 0
+    pid=$(cat "$RUN/keepalived.pid" 2>/dev/null)
+    mv "$ETC/vip" "$ETC/vip.former"
+    if systemd; then
+        systemctl -q disable --now kubeup-keepalived
+        rm -f /etc/systemd/system/kubeup-keepalived.service
+        systemctl daemon-reload
+    elif [ -n "$pid" ] && sharing; then
+        kill -TERM "$pid"
+        until_true not_sharing || kill -KILL "$pid"
+    fi
+    sh "$ETC/let-go" 2>/dev/null
+    rm -f "$ETC"/keepalived* "$ETC/alive" "$ETC/let-go" "$ETC/vip.former"
+}
+
+not_sharing() { ! sharing; }
 
 # -- below ------------------------------------------------------------------------------------------------------------
 
@@ -229,6 +324,6 @@ until_true() {
 }
 
 lines() {
-    if systemd; then journalctl -q -n 8 -o cat -u haproxy; else tail -n 8 "$RUN/log"; fi
+    if systemd; then journalctl -q -n 8 -o cat -u haproxy -u kubeup-keepalived; else tail -n 8 "$RUN/log"; fi
 }
 

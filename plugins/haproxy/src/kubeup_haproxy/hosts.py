@@ -29,19 +29,23 @@ SCRIPT = files(__package__).joinpath("guest.sh").read_text()
 class Found:
     """What is on a machine. mark None: nothing of any balancer. record None: it was begun, and never came to run.
 
+    sharing      of a pair: keepalived runs. holder: it has their address now
     now, before  `show stat` of the process that takes connections, and of those that only finish theirs
     """
 
     mark: Mark | None = None
     record: Mapping[str, object] | None = None
     running: bool = False
+    sharing: bool = False
+    holder: bool = False
     now: str = ""
     before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a machine is to run. drains: "backend/server" of each member that drains. files: name -> content, besides."""
+    """What a machine is to run. drains: "backend/server" of each member that drains. files: name -> content, besides. vip: the address
+    that it shares with another one, "" when it is alone."""
 
     mark: Mark
     digest: str
@@ -50,6 +54,7 @@ class Wanted:
     record: Mapping[str, object]
     drains: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    vip: str = ""
 
 
 class Machine:
@@ -71,14 +76,14 @@ class Machine:
             "record": "\n".join([want.digest, want.shape, json.dumps(want.record, sort_keys=True), " ".join(want.drains), ""]),
             **want.files,
         }
-        call = shlex.join(["apply", owner(want.mark), want.digest, want.shape, " ".join(want.drains)])
+        call = shlex.join(["apply", owner(want.mark), want.digest, want.shape, " ".join(want.drains), want.vip])
         code, output = self._run(call, _tar({name: text.encode() for name, text in files.items()}))
         if code == MISSING:
             return None
         return _found(output) if code == 0 else self._failed("apply", code, output)
 
-    def install(self, source: str, packages: list[str]) -> None:
-        """Begin to install HAProxy, or go on. Raises InvalidSpec for packages that cannot be read; NotReady while it fails."""
+    def install(self, source: str, packages: list[str], programs: str) -> None:
+        """Begin to install the programs, or go on. Raises InvalidSpec for packages that cannot be read; NotReady while it fails."""
         content = {}
         for i, name in enumerate(packages if source == "packages" else []):
             try:
@@ -86,7 +91,7 @@ class Machine:
             except OSError as error:
                 path = f"spec.overrides.haproxy.packages[{i}]"
                 raise InvalidSpec(f"{name} cannot be read: {error.strerror}", path=path, remedy="correct it") from error
-        code, output = self._run(shlex.join(["install", source]), _tar(content))
+        code, output = self._run(shlex.join(["install", source, programs]), _tar(content))
         if code != 0:
             self._failed("install", code, output)
 
@@ -159,7 +164,15 @@ def _found(output: str) -> Found:
     except (ValueError, TypeError, IndexError) as error:
         raise Unknown(f"a mark or record on the machine cannot be read: {error}") from error
     before = tuple("\n".join(lines).strip() for name, lines in sections if name == "before")
-    return Found(mark=mark, record=record, running="running" in texts, now=texts.get("now", ""), before=before)
+    return Found(
+        mark=mark,
+        record=record,
+        running="running" in texts,
+        sharing="sharing" in texts,
+        holder="holder" in texts,
+        now=texts.get("now", ""),
+        before=before,
+    )
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:

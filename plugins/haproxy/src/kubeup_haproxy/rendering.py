@@ -37,8 +37,8 @@ def check(want: LoadBalancerSpec) -> None:
             raise InvalidSpec(f"{network!r} is not a network: {error}", path=f"spec.allowFrom[{i}]") from error
 
 
-def render(want: LoadBalancerSpec, settings: HaproxyOverrides, address: str) -> str:
-    """The whole file. address: by which clients reach the machine."""
+def render(want: LoadBalancerSpec, settings: HaproxyOverrides, address: str, *, elsewhere: bool = False) -> str:
+    """The whole file. address: by which clients reach the machine. elsewhere: the other one of a pair may have it just now."""
     bind = address if want.internal or settings.listen == "address" else "*"
     lines = [
         f"# Written by kubeup for load balancer {want.name}. It is written anew at every change.",
@@ -46,7 +46,7 @@ def render(want: LoadBalancerSpec, settings: HaproxyOverrides, address: str) -> 
     ]
     lines += ["", "defaults", *_indented(_defaults(settings))]
     for listener in sorted(want.listeners, key=lambda li: li.port):
-        lines += ["", f"frontend in-{listener.port}", *_indented(_frontend(want, listener, bind))]
+        lines += ["", f"frontend in-{listener.port}", *_indented(_frontend(want, listener, bind, elsewhere))]
         lines += ["", f"backend {backend(listener)}", *_indented(_backend(want, listener, settings))]
     return "\n".join(lines) + "\n"
 
@@ -56,10 +56,11 @@ def backend(listener: Listener) -> str:
     return f"to-{listener.port}"
 
 
-def shape(want: LoadBalancerSpec, settings: HaproxyOverrides, address: str) -> str:
+def shape(want: LoadBalancerSpec, settings: HaproxyOverrides, address: str, *, elsewhere: bool = False) -> str:
     """A digest of all but who drains: where it stays, draining is a word to the running process."""
     calm = tuple(LBMember(key=m.key, ref=None, address=m.address) for m in want.members)
-    return hashlib.sha256(render(replace(want, members=calm), settings, address).encode()).hexdigest()[:16]
+    text = render(replace(want, members=calm), settings, address, elsewhere=elsewhere)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def ca_file(settings: HaproxyOverrides) -> str:
@@ -105,8 +106,8 @@ def _defaults(settings: HaproxyOverrides) -> Iterator[str]:
     yield f"timeout tunnel {settings.idle_timeout}s"
 
 
-def _frontend(want: LoadBalancerSpec, listener: Listener, bind: str) -> Iterator[str]:
-    yield f"bind {_host(bind)}:{listener.port}"
+def _frontend(want: LoadBalancerSpec, listener: Listener, bind: str, elsewhere: bool) -> Iterator[str]:
+    yield f"bind {_host(bind)}:{listener.port}{' transparent' if elsewhere and bind != '*' else ''}"
     networks = sorted({str(ipaddress.ip_network(n, strict=False)) for n in want.allow_from})
     if not {"0.0.0.0/0", "::/0"} & set(networks):
         yield f"acl allowed src {' '.join(networks)}"
