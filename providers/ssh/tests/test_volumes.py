@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 from kubeup_core import Blocked, InvalidSpec, Launch, Mark, Member, NoCapacity, Phase, Ref, Scope, Taken, Template, VolumeSpec
+from kubeup_core.kinds import Cluster, Machine, Volume
+from kubeup_core.testing.harness import Harness
 
 WANT = Template(cpu=1, memory=2**27, disk=2**30, arch="", image="debian-12")
 MiB = 2**20
@@ -116,3 +119,38 @@ def test_the_volume_of_a_machine_that_goes_stays_and_can_be_attached_again(place
     it.volumes.attach(made.ref, second)
     assert it.volumes.observe(Scope(installation="one")).items[0].attached == (second.id,)
     it.volumes.detach(made.ref, second)
+
+
+def test_a_volume_of_a_cluster_is_formatted_mounted_and_keeps_its_data_over_its_machines(hosts: Any, tmp_path: Path) -> None:
+    where = f"/run/kubeup-test-{uuid.uuid4().hex[:8]}"
+    with Harness(tmp_path) as h:
+        spec = {"type": "ssh", "config": hosts.config("h1")}
+        small = {"cpu": 1, "memory": "128Mi", "disk": "1Gi"}
+        pool = {"cluster": "demo", "replicas": 1, "machine": small}
+        data = {"cluster": "demo", "size": "16Mi", "filesystem": "ext4", "mountPath": where}
+        h.apply(
+            {"kind": "Provider", "metadata": {"name": "rack"}, "spec": spec},
+            {"kind": "Cluster", "metadata": {"name": "demo"}, "spec": {"provider": "rack"}},
+            {"kind": "NodePool", "metadata": {"name": "workers"}, "spec": pool},
+            {"kind": "Volume", "metadata": {"name": "data"}, "spec": {**data, "attach": {"pool": "workers", "slot": 0}}},
+        )
+        h.until(lambda: h.condition(Volume, "data", "Ready")[0] == "True", 120)
+        assert h.condition(Volume, "data", "Ready")[2] == f"attached to machine workers-0, mounted at {where}"
+        suppliers = h.suppliers("rack")
+
+        def run(script: str) -> str:
+            fleet = suppliers.machines._fleet  # type: ignore[attr-defined]
+            code, output = fleet.doors.run(fleet.hosts["h1"], script)
+            assert code == 0, output
+            return str(output.decode().strip())
+
+        run(f"findmnt -n -M {where} && echo precious >{where}/file")
+        first = h.machines()[0].uid
+        h.delete(Machine, "workers-0")
+        h.until(lambda: [m.uid for m in h.machines() if m.uid != first and m.status.state == "Ready"], 300)
+        h.until(lambda: h.condition(Volume, "data", "Ready")[0] == "True", 120)
+        assert run(f"cat {where}/file") == "precious"
+        h.delete(Cluster, "demo")
+        h.until(lambda: not h.all(Cluster), 300)
+        assert run(f"findmnt -n -M {where} || true; rmdir {where}; losetup -j /var/lib/kubeup-host/volumes/*.img") == ""
+        assert [*h.failed, *h.manager.failed] == []

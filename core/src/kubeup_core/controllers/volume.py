@@ -24,6 +24,7 @@ from .attachment import TIMED_OUT, concerns, launch_of, no_target, refusal, targ
 from .deregistration import leaving_balancers
 from .drain import undrained
 from .marks import place_of, ref_of, volumes_at
+from .mounting import Mounts
 from .network_rules import providers_of
 from .single import STEP, NotYet, Single
 from .troubles import (
@@ -60,6 +61,7 @@ class VolumeController(Controller):
         )
         super().__init__(env)
         self.single: Single[VolumeState] = Single(env, "volumes", self.name)
+        self.mounts = Mounts(env, self.name)
         env.inventory.on_change("volumes", self._of_mark)
         self._asked: dict[tuple[str, str], float] = {}
         """(volume's uid, machine's id) -> awake stamp of the first detach. After a restart the machine gets its time anew."""
@@ -97,6 +99,7 @@ class _Step:
         self.env = controller.env
         self.single = controller.single
         self.asked = controller._asked
+        self.mounts = controller.mounts
         self.volume = volume
         self.cluster = cluster
         self.status: VolumeStatus = volume.status.model_copy(deep=True)
@@ -281,7 +284,11 @@ class _Step:
         self._limit(machine)
         if state.busy:
             return Trouble(reason="Attaching", message=f"is being attached to machine {machine.name}", after=STEP)
-        return Trouble(reason="Attached", message=f"attached to machine {machine.name}")
+        unmounted = self.mounts.step(self.volume, state.device, state.size, machine, _key(self.volume))
+        if unmounted is not None:
+            return unmounted
+        where = f", mounted at {self.volume.spec.mount_path}" if self.volume.spec.mount_path else ""
+        return Trouble(reason="Attached", message=f"attached to machine {machine.name}{where}")
 
     def _attach(self, place: Place, supplier: VolumeSupplier, state: VolumeState, machine: Machine) -> Trouble:
         launch, used = launch_of(self.env, machine), self._limit(machine)
@@ -336,6 +343,10 @@ class _Step:
         if waited >= DETACH_TIMEOUT or silent:
             return self._give_up(holder, name, silent)
         self.status.state = "Detaching"
+        mounted = self.mounts.release(self.volume, state.device, holder, _key(self.volume)) if holder is not None else None
+        if mounted is not None:
+            self.after = sooner(mounted.after, DETACH_TIMEOUT - waited)
+            return mounted
         if state.busy == "detaching":
             return Trouble(reason="Detaching", message=f"machine {name} is letting go of it", after=STEP)
         try:
