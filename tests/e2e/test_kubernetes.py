@@ -114,20 +114,22 @@ class Workload:
     def ready(self) -> set[str]:
         return {name for name, node in self.nodes().items() if _true(node, "Ready")}
 
-    def answers(self) -> bool:
-        command = ["kubectl", "--kubeconfig", self.file, "--request-timeout=5s", "get", "--raw", "/readyz"]
+    def answers(self, within: float = 5) -> bool:
+        command = ["kubectl", "--kubeconfig", self.file, f"--request-timeout={within:g}s", "get", "--raw", "/readyz"]
         return subprocess.run(command, env=self._kubeup.env | {"PATH": PATH}, capture_output=True, timeout=20).returncode == 0
 
     @contextmanager
-    def watched(self) -> Iterator[list[float]]:
-        """Asks the API all the time meanwhile; yields the lengths of its silences in seconds, complete at the end."""
+    def watched(self, within: float = 5) -> Iterator[list[float]]:
+        """Asks the API all the time meanwhile; yields the lengths of its silences in seconds, complete at the end.
+
+        within: seconds for which a question that gets no answer is held open, which is part of the silence."""
         silences: list[float] = []
         over = threading.Event()
 
         def ask() -> None:
             since = time.monotonic()
             while not over.is_set():
-                if self.answers():
+                if self.answers(within):
                     silences.append(time.monotonic() - since)
                     since = time.monotonic()
                 over.wait(0.5)
@@ -375,6 +377,114 @@ def test_workers_that_nobody_reaches_join_by_their_user_data(
         until(lambda: len(_workers(workload)) == 2, "two workers Ready", 120)
         kubeup("down", "--yes", seconds=300)
     assert machines.ps(cluster_name="demo") == []
+
+
+def test_a_cluster_on_hosts_that_somebody_owns_with_a_pair_of_balancers_survives_one_and_leaves_them_clean(
+    kubeup: Any, until: Callable[..., None], machines: Any, bundle: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    """The hosts are containers with systemd and sshd; Provider rack knows them only as addresses that it may log in to."""
+    key = tmp_path / "id_ed25519"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    hosts = _hosts(kubeup, machines, 4, key.with_suffix(".pub").read_text().strip())
+    shared = f"{next(iter(hosts.values()))['address'].rpartition('.')[0]}.250"
+    rack = {
+        "key": {"path": str(key)},
+        "hosts": [{"name": n, "address": h["address"], "hostKey": h["key"]} for n, h in hosts.items()],
+    }
+    small = {"cpu": 1, "memory": "512Mi", "disk": "1Gi"}
+    documents = [
+        {"kind": "Provider", "metadata": {"name": "rack"}, "spec": {"type": "ssh", "config": rack}},
+        {"kind": "Provider", "metadata": {"name": "pair"}, "spec": {"type": "haproxy", "config": {"hosts": 2}}},
+        {
+            "kind": "Cluster",
+            "metadata": {"name": "demo"},
+            "spec": {
+                "provider": "rack",
+                "kubernetes": bundle(BUILT),
+                "endpoint": {"host": shared, "loadBalancer": "pair"},
+                "controlPlane": {"replicas": 1, "machine": small},
+                "machine": small,
+            },
+        },
+        {"kind": "NodePool", "metadata": {"name": "workers"}, "spec": {"cluster": "demo", "replicas": 1, "machine": small}},
+    ]
+    file = kubeup.write(yaml.safe_dump_all({"apiVersion": "kubeup.dev/v1alpha1", **d} for d in documents), "rack.yaml")
+    try:
+        kubeup("up", "-f", file, "--timeout", "12m", seconds=780)
+        workload = Workload(kubeup)
+        assert f"https://{shared}:6443" in Path(workload.file).read_text()
+        assert workload.ready() == {"demo-control-plane-0", "workers-0"}
+        assert kubeup("providers", "hosts", "rack").count("Claimed") == 4
+        workload.kubectl("apply", "-f", "-", stdin=WEB.replace("replicas: 2", "replicas: 1"))
+        workload.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
+
+        # The machine that holds the API's address stops.
+        def holds(name: str) -> bool:
+            return bool(_inside(machines.host, hosts[name]["id"], f"ip -o address show to {shared}").strip())
+
+        balancers = {
+            h["name"] for p in kubeup.get("providers")["items"] for h in p["status"].get("hosts") or ()
+            if str(h.get("machine")).startswith("demo-api-lb")
+        }  # fmt: skip
+        assert len(balancers) == 2
+        (holder,) = [name for name in balancers if holds(name)]
+        (other,) = balancers - {holder}
+        with workload.watched(within=1) as silences:
+            _docker(machines.host, "pause", hosts[holder]["id"])
+            until(lambda: holds(other), "the address is on the other machine", 60)
+            until(workload.answers, "the API answers", 60)
+        print(f"with one of two balancer machines stopped, the API was silent for {max(silences):.1f} s at most")
+        assert max(silences) < 20
+        _docker(machines.host, "unpause", hosts[holder]["id"])
+        until(lambda: [holds(name) for name in (holder, other)].count(True) == 1, "one machine has the address", 60)
+
+        # It goes, and its hosts are as they were.
+        kubeup.kubectl("delete", "cluster", "demo", "--wait=false")
+        until(lambda: kubeup("providers", "hosts", "rack").count(" Free ") == 4, "four free hosts", 300)
+        for host in hosts.values():
+            folders = "/etc/kubernetes /var/lib/etcd /var/lib/kubeup /etc/kubeup/haproxy"
+            left = f"ls -d {folders} 2>/dev/null; pgrep -l 'kube|etcd|haproxy|keepalived'"
+            assert _inside(machines.host, host["id"], f"{left}; true").split() == []
+            assert shared not in _inside(machines.host, host["id"], "ip -o address")
+    finally:
+        for host in hosts.values():
+            subprocess.run(["docker", "-H", machines.host, "unpause", host["id"]], capture_output=True, check=False)
+        kubeup.kubectl("patch", "cluster", "yard", "--type=merge", "-p", '{"spec": {"paused": false}}')
+        for name in ("demo", "yard"):
+            kubeup.kubectl("delete", "cluster", name, "--ignore-not-found", "--wait=false")
+        until(lambda: machines.ps(cluster_name="yard") == [], "nothing is left", 300)
+
+
+def _hosts(kubeup: Any, machines: Any, count: int, key: str) -> dict[str, dict[str, str]]:
+    """Containers that stand for hosts, which let this key in: name -> address, key (the host's) and id (the container's)."""
+    documents = [
+        {
+            "kind": "Provider",
+            "metadata": {"name": "engine"},
+            "spec": {"type": "docker", "images": {"debian-12": machines.image}},
+        },
+        {"kind": "Cluster", "metadata": {"name": "yard"}, "spec": {"provider": "engine"}},
+        {
+            "kind": "NodePool",
+            "metadata": {"name": "host"},
+            "spec": {"cluster": "yard", "replicas": count, "machine": {"cpu": 2, "memory": "2Gi", "sshKeys": [key]}},
+        },
+    ]
+    text = yaml.safe_dump_all({"apiVersion": "kubeup.dev/v1alpha1", **d} for d in documents)
+    kubeup("up", "-f", kubeup.write(text, "yard.yaml"), "--timeout", "5m", seconds=330)
+    found = {}
+    for machine in kubeup.machines():
+        status = machine["status"]
+        address = next(a["address"] for a in status["addresses"] if a["type"] == "InternalIP")
+        told = "until [ -s /etc/ssh/ssh_host_ed25519_key.pub ]; do sleep 1; done; cut -d ' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub"
+        public = _inside(machines.host, status["id"], told).strip()
+        found[machine["metadata"]["name"]] = {"address": address, "key": public, "id": status["id"]}
+    kubeup.kubectl("patch", "cluster", "yard", "--type=merge", "-p", '{"spec": {"paused": true}}')
+    return found
+
+
+def _docker(host: str, *words: str) -> None:
+    subprocess.run(["docker", "-H", host, *words], capture_output=True, check=True, timeout=60)
 
 
 def test_make_local_ends_with_the_nodes_of_a_new_cluster(kubeup: Any, docker_node: Any, kubernetes_bundle_inputs: Any) -> None:

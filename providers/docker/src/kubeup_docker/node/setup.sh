@@ -7,7 +7,7 @@ systemctl mask --quiet systemd-udevd.service systemd-udevd-kernel.socket systemd
     sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount sys-fs-fuse-connections.mount \
     dev-hugepages.mount dev-mqueue.mount getty.target console-getty.service getty-static.service \
     cloud-init-hotplugd.socket e2scrub_reap.service
-systemctl disable --quiet haproxy.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
+systemctl disable --quiet haproxy.service keepalived.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
     e2scrub_all.timer fstrim.timer
 systemctl enable --quiet ssh.service containerd.service
 systemctl set-default --quiet multi-user.target
