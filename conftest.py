@@ -1,4 +1,5 @@
-"""Loads the fixtures that tests of all distributions share, from tests/artifacts under the import name `kubeup_artifacts`."""
+"""Loads the fixtures that tests of all distributions share, from tests/artifacts under the import name `kubeup_artifacts`,
+and the places of tests/emulators under `kubeup_emulators`."""
 
 import importlib.util
 import os
@@ -9,15 +10,18 @@ from typing import Any
 
 import pytest
 
-_folder = Path(__file__).parent / "tests" / "artifacts"
-_spec = importlib.util.spec_from_file_location(
-    "kubeup_artifacts", _folder / "__init__.py", submodule_search_locations=[str(_folder)]
-)
-assert _spec is not None
-assert _spec.loader is not None
-if _spec.name not in sys.modules:
-    sys.modules[_spec.name] = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(sys.modules[_spec.name])
+
+def _load(name: str, folder: Path) -> None:
+    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+    assert spec is not None
+    assert spec.loader is not None
+    if name not in sys.modules:
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+
+
+_load("kubeup_artifacts", Path(__file__).parent / "tests" / "artifacts")
+_load("kubeup_emulators", Path(__file__).parent / "tests" / "emulators")
 
 pytest_plugins = ["kubeup_artifacts.fixtures"]
 
