@@ -249,7 +249,7 @@ class Ec2:
             raise Refused("VolumeInUse", f"{volume.id} is already attached to an instance")
         if instance._state.name not in ("running", "stopped"):
             raise Refused("IncorrectState", f"Instance '{instance.id}' is not 'running'.")
-        if volume.availability_zone != instance.placement:
+        if volume.availability_zone != self._subnet(instance.subnet_id).availability_zone:
             raise Refused("InvalidVolume.ZoneMismatch", "The volume is not in the same availability zone as the instance")
         if params["Device"] in instance.block_device_mapping:
             raise Refused("InvalidParameterValue", f"Attachment point {params['Device']} is already in use")
@@ -298,7 +298,7 @@ class Ec2:
         groups = [g for groups in self._backend.groups.values() for g in groups.values()]
         if id not in {g.id for g in groups}:
             raise Refused("InvalidGroup.NotFound", f"The security group '{id}' does not exist")
-        named = any(id in json.dumps(str([r.source_groups for r in g.ingress_rules])) for g in groups if g.id != id)
+        named = any(id in str(vars(rule)) for g in groups if g.id != id for rule in g.ingress_rules)
         worn = (
             any(id in {g.id for g in eni.group_set} for eni in self._backend.enis.values())
             or id in self._aws.elb.groups_in_use()

@@ -7,7 +7,7 @@ from typing import Any
 
 from .strict_aws import Params, Refused, StrictAws
 
-LINGER = 2
+LINGER = 1
 """Steps for which the interfaces of a deleted balancer hold its security groups and subnets."""
 
 DRAIN = 2

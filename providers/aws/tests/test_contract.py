@@ -12,18 +12,17 @@ from dataclasses import replace
 from kubeup_artifacts.strict_aws import Dropped, StrictAws
 from kubeup_aws import AwsConfig, build
 from kubeup_core import Context, Ref
-from kubeup_core.testing import MachineContract, NetworkContract, Rig
+from kubeup_core.testing import LoadBalancerContract, MachineContract, NetworkContract, Rig, VolumeContract
 
 ZONES = ("us-east-1a", "us-east-1b")
 
 
-def rig() -> Rig:
+def rig(zones: tuple[str, ...] = ZONES) -> Rig:
     aws = StrictAws()
     elsewhere: list[StrictAws] = []
 
     def suppliers(context: Context, at: StrictAws = aws):
-        # Two zones keep the number of subnets, and so of requests, small
-        context = replace(context, zones=ZONES, images={"debian-12": at.ec2.image}, machine_types=("t3.*",))
+        context = replace(context, zones=zones, images={"debian-12": at.ec2.image}, machine_types=("t3.*",))
         return build(AwsConfig(region=at.region, endpoint_url=at.url), context)
 
     def other(context: Context):
@@ -89,4 +88,14 @@ class TestMachines(MachineContract):
 
 class TestNetworks(NetworkContract):
     def supply(self) -> Rig:
-        return replace(rig(), page=None)
+        return replace(rig(ZONES[:1]), page=None)
+
+
+class TestVolumes(VolumeContract):
+    def supply(self) -> Rig:
+        return replace(rig(ZONES[:1]), page=None)
+
+
+class TestLoadBalancers(LoadBalancerContract):
+    def supply(self) -> Rig:
+        return replace(rig(ZONES[:1]), page=None)

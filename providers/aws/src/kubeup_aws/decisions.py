@@ -65,7 +65,6 @@ CHANGING = {
 TAKEN = {
     "InvalidGroup.Duplicate", "DuplicateLoadBalancerName", "DuplicateTargetGroupName", "DuplicateListener",
     "InvalidSubnet.Conflict", "Resource.AlreadyAssociated", "RouteAlreadyExists", "InvalidPermission.Duplicate",
-    "InvalidVolume.ZoneMismatch",
 }  # fmt: skip
 
 NOT_FOUND = {

@@ -12,8 +12,10 @@ from .client import Aws
 from .config import AwsConfig
 from .images import Images
 from .launching import USER_DATA_BYTES
+from .load_balancers import AwsLoadBalancers
 from .machines import PAGE, AwsMachines
 from .networks import AwsNetworks
+from .volumes import AwsVolumes
 
 SETTLE = 300.0
 """Seconds for which EC2 may hide what was just made, as its guide to eventual consistency says."""
@@ -69,6 +71,8 @@ def suppliers(config: AwsConfig, context: Context) -> Suppliers:
         capabilities=CAPABILITIES,
         machines=machines,
         networks=AwsNetworks(aws, catalog),
+        load_balancers=AwsLoadBalancers(aws),
+        volumes=AwsVolumes(aws, catalog, machines.owned),
         probe=probe,
         close=aws.close,
     )
