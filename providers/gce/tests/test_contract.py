@@ -21,7 +21,7 @@ class Project:
 
     def __init__(self, emulator: Emulator) -> None:
         self.emulator, self.world = emulator, emulator.world()
-        self.world.page = 2
+        self.world.page = 3
         self.world.most_disks = 4
 
     def rig(self, step: float) -> Rig:
@@ -35,7 +35,7 @@ class Project:
             everything=self.everything,
             requests=lambda: len(self.world.calls),
             elsewhere=self.elsewhere,
-            page=2,
+            page=3,
             broken_page=self.broken_page,
             unreachable=self.unreachable,
             stale=self.stale,

@@ -11,7 +11,7 @@ from copy import deepcopy
 
 from . import catalog
 from .refusals import in_use, missing, must_be_ready
-from .world import DURATION, ApiError, Body, Item, World
+from .world import ApiError, Body, Item, World
 
 Late = tuple[str, str] | None
 EXHAUSTED = "ZONE_RESOURCE_POOL_EXHAUSTED"
@@ -29,7 +29,7 @@ def has(world: World, instance: Item, disk: Item) -> bool:
 def view(world: World, item: Item, body: Body) -> Body:
     if item.deleting:
         body["status"] = "STOPPING"
-    elif world.now() < item.made_at + DURATION / 3:
+    elif world.now() < item.made_at + world.duration / 3:
         body["status"] = "PROVISIONING"
     elif world.now() < item.ready_at:
         body["status"] = "STAGING"
@@ -93,7 +93,7 @@ class _Bulk:
                 self.status["createdVmCount"] += 1
                 return None
 
-            world.operation("insert", scope, item.path, finish, group=group, lasts=DURATION * 0.9 + index * 1e-6)
+            world.operation("insert", scope, item.path, finish, group=group, lasts=world.duration * 0.9 + index * 1e-6)
 
         def over() -> Late:
             self.status["status"] = "DONE"
@@ -107,7 +107,7 @@ class _Bulk:
             return "VM_MIN_COUNT_NOT_REACHED", "The requested minimum number of VMs could not be created"
 
         metadata = {"perLocationStatus": {scope: self.status}}
-        lasts = DURATION * (2 if rolls_back else 1)
+        lasts = world.duration * (2 if rolls_back else 1)
         more = {"instancesBulkInsertOperationMetadata": metadata}
         return world.operation(
             "bulkInsert", scope, f"{scope}/instances", over, request_id=self.request_id, group=group, lasts=lasts, **more

@@ -18,8 +18,6 @@ from typing import Any
 
 Body = dict[str, Any]
 ROOT = "https://www.googleapis.com/compute/v1/"
-DURATION = 3.0
-"""Seconds that an operation takes."""
 
 
 class ApiError(Exception):
@@ -88,6 +86,7 @@ class Running:
 class World:
     def __init__(self, project: str) -> None:
         self.project = project
+        self.duration = 3.0  # seconds that an operation takes
         self.lock = threading.RLock()
         self.items: dict[str, Item] = {}
         self.operations: dict[str, Running] = {}
@@ -150,7 +149,7 @@ class World:
         *,
         request_id: str = "",
         group: str = "",
-        lasts: float = DURATION,
+        lasts: float | None = None,
         **more: Any,
     ) -> Body:
         number = self.number()
@@ -178,7 +177,14 @@ class World:
             self._by_request[request_id] = name
         if group:
             body["operationGroupId"] = group
-        self.operations[name] = Running(body, scope, self.now(), self.now() + lasts, finish or (lambda: None), request_id)
+        self.operations[name] = Running(
+            body,
+            scope,
+            self.now(),
+            self.now() + (self.duration if lasts is None else lasts),
+            finish or (lambda: None),
+            request_id,
+        )
         return body
 
     def replay(self, request_id: str) -> Body | None:
@@ -218,7 +224,7 @@ class World:
         elif isinstance(body, str) and "/" in body and (path := self.local(body)):
             yield path
 
-    def add(self, scope: str, collection: str, body: Body, lasts: float = DURATION) -> Item:
+    def add(self, scope: str, collection: str, body: Body, lasts: float | None = None) -> Item:
         body = self.linked(deepcopy(body))
         body.update(id=self.number(), creationTimestamp=stamp(self.now()))
         body["selfLink"] = self.link(f"{scope}/{collection}/{body['name']}")
@@ -226,7 +232,7 @@ class World:
         if where:
             body[place.removesuffix("s")] = self.link(scope)
         listed = float("inf") if self.lag else self.now()
-        item = Item(scope, collection, body, self.now(), self.now() + lasts, listed)
+        item = Item(scope, collection, body, self.now(), self.now() + (self.duration if lasts is None else lasts), listed)
         self.items[item.path] = item
         return item
 

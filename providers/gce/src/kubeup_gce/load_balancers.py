@@ -17,7 +17,6 @@ from kubeup_core import (
     LBMember,
     LoadBalancerSpec,
     LoadBalancerState,
-    Mark,
     NotFound,
     Phase,
     Ref,
@@ -51,17 +50,17 @@ class GceLoadBalancers:
         id, mark = marks.name(want.name, want.mark, ROOM), want.mark
         address = self._parts.ensured(self._address(id), mark, self._address_body(want))
         check = self._parts.ensured(self._check(id), mark, _check_body(want))
-        groups = {
-            zone: self._group_of(id, zone, want) for zone in self._zones
-        }  # all from the start: members then change groups only
+        known = self._compute.get("RegionBackendServices", region=self._compute.region, backend_service=id)
+        backends = {_zone_of(str(b["group"])) for b in (known or {}).get("backends", ())}
+        zones = sorted(backends | {_zone(member) for member in want.members if member.ref})
+        groups = {zone: self._group_of(id, zone, want) for zone in zones}
         given = (str(address["address"]),) if address and address.get("address") else ()
         pending = LoadBalancerState(ref=Ref(id=id, mark=mark), phase=Phase.PENDING, addresses=given, self_reach=False)
         if not given or check is None or None in groups.values():
             return pending
         if _differs(check, _check_body(want)):
             self._parts.changed(self._check(id), _check_body(want))
-        service = self._backend_service(want, id, list(groups))
-        if service is None:
+        if self._backend_service(want, id, zones, known) is None:
             return pending
         front = self._front(id)
         allowed = self._firewall(want, id, given[0])
@@ -74,7 +73,7 @@ class GceLoadBalancers:
             ref=pending.ref,
             phase=Phase.PENDING if there is None else Phase.RUNNING,
             addresses=given,
-            members=self._members(want, id, list(groups)),
+            members=self._members(want, id, zones),
             self_reach=False,
         )
 
@@ -103,8 +102,10 @@ class GceLoadBalancers:
     def delete(self, ref: Ref) -> None:
         """From the front to the back: each part is named by the one before it."""
         id = ref.id
-        rest = [*(self._group(id, zone) for zone in self._zones), self._check(id), self._address(id), self._rule(id)]
-        stages: list[list[Part]] = [[self._front(id)], [self._service(id)], [*rest, self._rule(f"{id}-deny")]]
+        groups, _ = self._compute.everywhere("NetworkEndpointGroups", "network_endpoint_groups", filter=f'name = "{id}"')
+        rest = [self._group(id, str(record["zone"]).rpartition("/")[2]) for record in groups]
+        rest += [self._check(id), self._address(id), self._rule(id), self._rule(f"{id}-deny")]
+        stages: list[list[Part]] = [[self._front(id)], [self._service(id)], rest]
         for stage in stages:
             there = self._parts.found(stage, ref.mark)
             if there:
@@ -201,17 +202,17 @@ class GceLoadBalancers:
         content.setdefault("network", f"projects/{self._compute.project}/global/networks/default")
         return self._parts.ensured(self._group(id, zone), want.mark, content)
 
-    def _backend_service(self, want: LoadBalancerSpec, id: str, zones: Sequence[str]) -> Record | None:
-        body = self._service_body(want, id, zones)
-        found = self._parts.ensured(self._service(id), want.mark, body)
+    def _backend_service(self, want: LoadBalancerSpec, id: str, zones: Sequence[str], known: Record | None) -> Record | None:
+        part, body = self._service(id), self._service_body(want, id, zones)
+        found = known if self._parts.ours(part, known, want.mark) else self._parts.ensured(part, want.mark, body)
         if found is None:
             return None
-        if (
-            int(found.get("connection_draining", {}).get("draining_timeout_sec", 0))
-            != body["connection_draining"]["draining_timeout_sec"]
-        ):
-            changed = {"connection_draining": body["connection_draining"], "fingerprint": found.get("fingerprint", "")}
-            self._parts.changed(self._service(id), changed)
+        drain, groups = body["connection_draining"], {str(b["group"]) for b in body["backends"]}
+        drained = int(found.get("connection_draining", {}).get("draining_timeout_sec", 0)) == drain["draining_timeout_sec"]
+        there = {str(b["group"]) for b in found.get("backends", ())}
+        if not drained or not all(any(link.endswith(group) for link in there) for group in groups):
+            changed = {"backends": body["backends"], "connection_draining": drain, "fingerprint": found.get("fingerprint", "")}
+            self._parts.changed(part, changed)
         return found
 
     def _service_body(self, want: LoadBalancerSpec, id: str, zones: Sequence[str]) -> Record:
@@ -261,22 +262,17 @@ class GceLoadBalancers:
             "allowed": [{"I_p_protocol": "tcp", "ports": ports}],
             "source_ranges": sorted({*want.allow_from, *CHECKERS}),
         }
-        ready = self._ruled(self._rule(id), want.mark, allow, id)
-        if ANYONE not in want.allow_from:
-            deny = {**common, "priority": 950, "denied": [{"I_p_protocol": "all"}], "source_ranges": [ANYONE]}
-            return self._ruled(self._rule(f"{id}-deny"), want.mark, deny, id) and ready
-        surplus = self._parts.found([self._rule(f"{id}-deny")], want.mark)
-        self._parts.removed(surplus)
-        return ready and not surplus
-
-    def _ruled(self, part: Part, mark: Mark, content: Record, id: str) -> bool:
-        found = self._parts.ensured(part, mark, content, id=id)
+        closed = ANYONE not in want.allow_from
+        deny = {**common, "priority": 950, "denied": [{"I_p_protocol": "all"}], "source_ranges": [ANYONE]}
+        found = self._parts.ensured(self._rule(id), want.mark, allow, id=id)
         if found is None:
             return False
-        if all(_sorted(found.get(key, [])) == _sorted(content.get(key, [])) for key in ("allowed", "denied", "source_ranges")):
-            return True
-        self._parts.changed(part, content)
-        return False
+        changes = any(_sorted(found.get(key, [])) != _sorted(allow.get(key, [])) for key in ("allowed", "source_ranges"))
+        if changes and not closed:
+            self._parts.removed(self._parts.found([self._rule(f"{id}-deny")], want.mark))
+        if changes:
+            self._parts.changed(self._rule(id), allow)
+        return not closed or self._parts.ensured(self._rule(f"{id}-deny"), want.mark, deny, id=id) is not None
 
     def _everything(self) -> tuple[list[tuple[str, Record]], set[str]]:
         found: list[tuple[str, Record]] = []
@@ -362,6 +358,10 @@ def _differs(found: Record, content: Record) -> bool:
 
 def _zone(member: LBMember) -> str:
     return member.ref.id.partition("/")[0] if member.ref else ""
+
+
+def _zone_of(group: str) -> str:
+    return group.split("/")[-3]
 
 
 def _sorted(value: list[object]) -> list[str]:

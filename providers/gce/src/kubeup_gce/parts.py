@@ -81,6 +81,11 @@ class Parts:
             raise error
         return False
 
+    def ours(self, part: Part, record: Record | None, mark: Mark) -> bool:
+        """Whether what was read is ours and finished, so that `ensured` would say the same. Asks nobody."""
+        holder = marks.mark_in(str(record.get("description", ""))) if record is not None else None
+        return holder is not None and holder[0].same(mark) and not self.begun_here(part)
+
     def begun_here(self, part: Part) -> bool:
         """Whether the last operation of this process on the part is not known to be over. Asks nobody."""
         with self._lock:

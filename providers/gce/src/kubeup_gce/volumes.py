@@ -28,7 +28,7 @@ GiB = 1024**3
 SMALLEST = 10 * GiB
 """Of a persistent disk."""
 
-TYPES = {"standard": "pd-balanced", "fast": "pd-ssd", "cheap": "pd-standard"}
+TYPES = {"standard": "pd-balanced", "fast": "pd-ssd"}
 PHASES = {
     "CREATING": Phase.PENDING,
     "RESTORING": Phase.PENDING,
