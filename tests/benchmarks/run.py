@@ -1,4 +1,4 @@
-"""Print the figures: `run.py [start] [store] [machines] [clusters]`. Clusters are real, take minutes, and are made only when named."""
+"""Print the figures: `run.py [start] [store] [machines] [clusters] [hosts]`. The last two take minutes: made only when named."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import bench
 import clusters
+import hosts
 
-PARTS = {"start": bench.start, "store": bench.store, "machines": bench.machines, "clusters": clusters.clusters}
+PARTS = {
+    "start": bench.start,
+    "store": bench.store,
+    "machines": bench.machines,
+    "clusters": clusters.clusters,
+    "hosts": hosts.hosts,
+}
 USUAL = ("start", "store", "machines")
 
 

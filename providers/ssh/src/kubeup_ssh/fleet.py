@@ -48,6 +48,7 @@ class Fleet:
         self._workers = ThreadPoolExecutor(min(WIDTH, len(hosts)), thread_name_prefix="ssh-hosts")
         self._lock = threading.Lock()
         self._seen: dict[str, tuple[float, Found]] = {}
+        self._sized: dict[str, Look] = {}
 
     def close(self) -> None:
         self._workers.shutdown(wait=False, cancel_futures=True)
@@ -76,9 +77,12 @@ class Fleet:
             with self._lock:
                 self._seen.pop(host.name, None)
 
-    def look(self, names: Iterable[str] | None = None) -> dict[str, Found]:
-        """Ask now, all of them or those that are named, side by side."""
+    def look(self, names: Iterable[str] | None = None, *, sized: bool = False) -> dict[str, Found]:
+        """Ask now, all of them or those that are named, side by side. sized: their room, too, as it is now."""
         hosts = [self.hosts[name] for name in (self.hosts if names is None else names)]
+        if sized:
+            with self._lock:
+                self._sized.clear()
         found = dict(zip((h.name for h in hosts), self.each(hosts, self._look), strict=True))
         now = time.monotonic()
         with self._lock:
@@ -103,8 +107,14 @@ class Fleet:
         return list(self._workers.map(act, items))
 
     def _look(self, host: Host) -> Found:
+        with self._lock:
+            before = self._sized.get(host.name)
         try:
-            return read(self.call(host, f"look '{host.volume_folder}' '{host.volume_group}'"))
+            call = f"look '{host.volume_folder}' '{host.volume_group}' '{before.boot if before else ''}'"
+            found = read(self.call(host, call), before)
+            with self._lock:
+                self._sized[host.name] = found
+            return found
         except SupplierError as error:
             return error
         except Exception as error:

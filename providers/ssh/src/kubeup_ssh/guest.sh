@@ -1,5 +1,5 @@
 # What runs as root on a host of an inventory, for kubeup's provider ssh. POSIX sh; sent whole with each call, followed by one call:
-# `look FOLDER GROUP`, `claim KEY`, `lookup KEY`, `release KEY FOLDER`; `make`, `up`, `down` and `remove` are for volumes.
+# `look FOLDER GROUP BOOT`, `claim KEY`, `lookup KEY`, `release KEY FOLDER`; `make`, `up`, `down` and `remove` are for volumes.
 #
 #   /var/lib/kubeup-host/claim      whose the host is: its key, and the mark as JSON; written whole, read by everybody
 #   /var/lib/kubeup-host/released   keys of machines that are gone: none of them is made a second time
@@ -22,16 +22,16 @@ lock() {
 
 # -- the host ---------------------------------------------------------------------------------------------------------
 
+# look FOLDER GROUP BOOT: a host that has run since BOOT has the size that it had, and is not asked for it again: finding that out
+# takes many processes, and hosts are looked at every second while something is going on.
 look() {
+    read -r boot </proc/sys/kernel/random/boot_id
     echo "== host"
-    echo "cpu $(nproc)"
-    echo "memory $(awk '/^MemTotal:/ { printf "%d", $2 * 1024 }' /proc/meminfo)"
-    echo "disk $(df -P -B1 / | awk 'NR == 2 { print $2 }')"
-    echo "arch $(uname -m)"
-    echo "os $(. /etc/os-release 2>/dev/null; echo "${ID-}-${VERSION_ID-}")"
-    echo "boot $(cat /proc/sys/kernel/random/boot_id)"
-    echo "address $(ip -o route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([^ ]*\).*/\1/p')"
-    echo "room $(room "$1" "$2")"
+    if [ "$3" = "$boot" ]; then
+        echo "boot $boot"
+    else
+        size_of_host "$1" "$2"
+    fi
     if [ -s "$HOME_OF_HOST/claim" ]; then echo "== claim" && cat "$HOME_OF_HOST/claim"; fi
     if [ -e "$HOME_OF_HOST/kept" ]; then echo "== kept" && cat "$HOME_OF_HOST/kept"; fi
     for record in "$1"/*.json; do
@@ -43,6 +43,17 @@ look() {
         if [ -s "$1/$id.attached" ] && [ -n "$(device "$1" "$id")" ]; then echo "attached $(cat "$1/$id.attached")"; fi
     done
     return 0
+}
+
+size_of_host() {
+    echo "cpu $(nproc)"
+    echo "memory $(awk '/^MemTotal:/ { printf "%d", $2 * 1024 }' /proc/meminfo)"
+    echo "disk $(df -P -B1 / | awk 'NR == 2 { print $2 }')"
+    echo "arch $(uname -m)"
+    echo "os $(. /etc/os-release 2>/dev/null; echo "${ID-}-${VERSION_ID-}")"
+    echo "boot $boot"
+    echo "address $(ip -o route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([^ ]*\).*/\1/p')"
+    echo "room $(room "$1" "$2")"
 }
 
 # Bytes that volumes may still take.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from kubeup_core import Blocked, InvalidSpec, Mark, NoCapacity, NotFound, NotReady, Place, SupplierError, Taken, Unknown
@@ -75,8 +75,9 @@ def record_text(mark: Mark, size: int, group: str) -> bytes:
     return json.dumps({"mark": asdict(mark), "size": size, "group": group}, sort_keys=True).encode()
 
 
-def read(output: bytes) -> Look:
-    """What `look` printed. Raises Unknown when it cannot be read: the connection may have cut it off."""
+def read(output: bytes, before: Look | None = None) -> Look:
+    """What `look` printed. before: whose size it has, when it says no more than that it still runs. Raises Unknown when it cannot be
+    read: the connection may have cut it off."""
     sections: list[_Section] = []
     for line in output.decode("utf-8", "replace").splitlines():
         if line.startswith("== "):
@@ -87,6 +88,14 @@ def read(output: bytes) -> Look:
         facts = dict(line.partition(" ")[::2] for line in next(s for s in sections if s.name == "host").lines)
         claimed = next((json.loads(s.lines[1]) for s in sections if s.name == "claim"), None)
         kept = next((" ".join(s.lines) for s in sections if s.name == "kept"), "")
+        now: dict[str, Any] = {
+            "claim": Mark(**claimed["mark"]) if claimed else None,
+            "holder": claimed["name"] if claimed else "",
+            "kept": kept or "",
+            "volumes": tuple(_volume(s) for s in sections if s.name.startswith("volume ")),
+        }
+        if before is not None and facts == {"boot": before.boot}:
+            return replace(before, **now)
         return Look(
             cpu=int(facts["cpu"]),
             memory=int(facts["memory"]),
@@ -96,10 +105,7 @@ def read(output: bytes) -> Look:
             boot=facts["boot"],
             address=facts["address"],
             room=int(facts["room"] or 0),
-            claim=Mark(**claimed["mark"]) if claimed else None,
-            holder=claimed["name"] if claimed else "",
-            kept=kept or "",
-            volumes=tuple(_volume(s) for s in sections if s.name.startswith("volume ")),
+            **now,
         )
     except (StopIteration, KeyError, ValueError, IndexError, TypeError) as error:
         raise Unknown(f"what the host says of itself cannot be read: {type(error).__name__}") from error

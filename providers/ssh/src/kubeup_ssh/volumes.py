@@ -97,7 +97,7 @@ class SshVolumes:
                     f"{want.place} is no host of the inventory", path="spec.zone", remedy="kubeup providers hosts"
                 )
             return self._fleet.hosts[want.place]
-        found = self._fleet.look()
+        found = self._fleet.look(sized=True)
         for host, volume in self._all(found):
             if volume.mark.same(want.mark):
                 return host
