@@ -34,7 +34,11 @@ def zones(region: str) -> list[str]:
 
 def machine_type(name: str, zone: str, disks: int | None = None) -> dict[str, Any]:
     """disks: persistent disks per machine, boot disk included, where a test wants few of them."""
-    cores, memory, architecture, shared, most = MACHINE_TYPES[name]
+    if "-custom-" in name:
+        cores, memory = (int(part) for part in name.rsplit("-", 2)[1:])
+        architecture, shared, most = "X86_64", False, 128
+    else:
+        cores, memory, architecture, shared, most = MACHINE_TYPES[name]
     return {
         "kind": "compute#machineType",
         "id": str(abs(hash((name, zone))) % 10**12),

@@ -177,14 +177,8 @@ class World:
             self._by_request[request_id] = name
         if group:
             body["operationGroupId"] = group
-        self.operations[name] = Running(
-            body,
-            scope,
-            self.now(),
-            self.now() + (self.duration if lasts is None else lasts),
-            finish or (lambda: None),
-            request_id,
-        )
+        ends = self.now() + (self.duration if lasts is None else lasts)
+        self.operations[name] = Running(body, scope, self.now(), ends, finish or (lambda: None), request_id)
         return body
 
     def replay(self, request_id: str) -> Body | None:

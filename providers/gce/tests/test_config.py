@@ -1,0 +1,76 @@
+"""What people write: where project, region and credentials come from, and what is said when they do not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from kubeup_core import Context, Denied, InvalidSpec, NetworkSpec
+from kubeup_gce import GceConfig, GceOverrides, build
+from pydantic import ValidationError
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT", "GOOGLE_CLOUD_REGION", "CLOUDSDK_COMPUTE_REGION"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_project_and_region_come_from_googles_own_variables(place: Any, emulator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", place.world.project)
+    monkeypatch.setenv("CLOUDSDK_COMPUTE_REGION", "europe-west1")
+    made = build(GceConfig(endpoint=emulator.url), Context(installation="home"))
+    assert made.identity.key == f"gce:{place.world.project}/europe-west1"
+    made.close()
+
+
+@pytest.mark.parametrize("field", ["project", "region"])
+def test_without_them_the_field_and_the_variable_are_named(emulator: Any, field: str) -> None:
+    values = {"project": "p-1", "region": "us-central1", field: None}
+    with pytest.raises(InvalidSpec) as caught:
+        build(GceConfig(endpoint=emulator.url, **values), Context(installation="home"))
+    assert caught.value.path == f"spec.config.{field}"
+    assert f"GOOGLE_CLOUD_{field.upper()}" in caught.value.remedy
+
+
+def test_a_region_that_there_is_not_is_said_before_anything_is_made(place: Any, emulator: Any) -> None:
+    config = GceConfig(project=place.world.project, region="moon-east1", endpoint=emulator.url)
+    with pytest.raises(InvalidSpec, match="moon-east1"):
+        build(config, Context(installation="home"))
+
+
+def test_a_project_of_somebody_else_is_denied(emulator: Any) -> None:
+    with pytest.raises(Denied):
+        build(GceConfig(project="not-mine", region="us-central1", endpoint=emulator.url), Context(installation="home"))
+
+
+def test_a_secret_without_a_usable_key_is_denied_and_not_shown() -> None:
+    key = json.dumps({"type": "service_account", "private_key": "not-a-key", "project_id": "p-1"})
+    config = GceConfig(project="p-1", region="us-central1", endpoint="https://127.0.0.1:9")
+    with pytest.raises(Denied) as caught:
+        build(config, Context(installation="home", secrets={"key.json": key}))
+    assert "not-a-key" not in str(caught.value)
+
+
+def test_a_profile_is_nothing_that_google_knows(place: Any, emulator: Any) -> None:
+    config = GceConfig(project=place.world.project, region="us-central1", endpoint=emulator.url)
+    with pytest.raises(InvalidSpec, match="profiles"):
+        build(config, Context(installation="home", profile="work"))
+
+
+def test_a_project_whose_network_is_named_must_have_it(place: Any) -> None:
+    want = NetworkSpec(mark=place.mark("Network"), name="demo", overrides={"network": "nowhere"})
+    with pytest.raises(InvalidSpec) as caught:
+        place.suppliers.networks.ensure(want)
+    assert caught.value.path == "spec.overrides.gce.network"
+
+
+@pytest.mark.parametrize("value", [{"project": "My Project"}, {"endpoint": "compute.googleapis.com"}, {"zone": "a"}])
+def test_a_config_with_a_mistake_is_refused(value: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        GceConfig.model_validate(value)
+
+
+def test_overrides_are_written_in_camel_case() -> None:
+    assert GceOverrides.model_validate({"diskType": "pd-ssd", "serviceAccount": "a@b.c"}).disk_type == "pd-ssd"

@@ -1,0 +1,279 @@
+"""What goes wrong at Google, one by one: told late, told never, told twice, and changed behind one's back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from kubeup_core import Blocked, Denied, InvalidSpec, NoCapacity, NotReady, Outcome, Phase, Ref, Scope, Unknown
+
+HOME = Scope(installation="home")
+GiB = 1024**3
+
+
+def settled(place: Any, launch: Any) -> list[Any]:
+    for _ in range(10):
+        place.world.advance()
+    return list(place.suppliers.machines.lookup(launch))
+
+
+def test_a_zone_with_room_for_some_gives_some_and_says_of_the_others_why(place: Any) -> None:
+    launch = place.launch(3)
+    place.world.room = {"us-central1-a": 2}
+    assert {r.outcome for r in place.suppliers.machines.launch(launch)} == {Outcome.PENDING}
+    results = settled(place, launch)
+    (refused,) = [r for r in results if r.outcome == Outcome.REFUSED]
+    assert [r.outcome for r in results if r is not refused] == [Outcome.MADE, Outcome.MADE]
+    error = refused.error
+    assert isinstance(error, NoCapacity)
+    assert (error.scope.place, error.scope.machine_type, error.person) == ("us-central1-a", launch.offer.machine_type, False)
+    assert [s.phase for s in place.of(launch)] == [Phase.RUNNING, Phase.RUNNING]
+
+
+def test_a_failure_that_only_the_operation_tells_is_found_by_a_process_that_did_not_make_it(place: Any) -> None:
+    launch = place.launch(2)
+    with place.world.having("instances.bulkInsert", late=("ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", "sold out")):
+        place.suppliers.machines.launch(launch)
+    place.suppliers = place.build()
+    results = settled(place, launch)
+    assert [type(r.error) for r in results] == [NoCapacity, NoCapacity]
+    assert not place.of(launch)
+
+
+def test_a_quota_is_said_at_once_and_needs_a_person(place: Any) -> None:
+    launch = place.launch(3)
+    place.world.quota = 2
+    with pytest.raises(NoCapacity) as caught:
+        place.suppliers.machines.launch(launch)
+    assert caught.value.person
+    assert caught.value.scope.place is None, "a quota is the region's, not the zone's"
+    assert not place.of(launch)
+
+
+def test_a_used_up_quota_is_reported_before_a_launch_runs_into_it(place: Any) -> None:
+    place.run(place.launch(2))
+    assert not place.suppliers.probe()
+    place.world.quota = 2
+    assert "INSTANCES" in place.suppliers.probe()[0].message
+
+
+@pytest.mark.parametrize("reason", ["rateLimitExceeded", "CONCURRENT_OPERATIONS_QUOTA_EXCEEDED"])
+def test_throttling_is_no_refusal_and_is_not_repeated_blindly(place: Any, reason: str) -> None:
+    launch = place.launch()
+    before = len(place.world.calls)
+    with place.world.having("instances.bulkInsert", error=(403, reason, "too fast")), pytest.raises(NotReady) as caught:
+        place.suppliers.machines.launch(launch)
+    assert caught.value.retry_after
+    assert len(place.world.calls) == before + 1
+
+
+def test_a_missing_right_is_denied_and_reading_goes_on(place: Any) -> None:
+    launch = place.launch()
+    with place.world.having("*.bulkInsert", error=(403, "forbidden", "Required 'compute.instances.create' permission")):
+        with pytest.raises(Denied) as caught:
+            place.suppliers.machines.launch(launch)
+        assert "roles" in caught.value.remedy
+        assert place.suppliers.machines.observe(HOME).items == ()
+
+
+def test_credentials_that_expire_in_the_middle_are_denied_and_nothing_is_concluded(place: Any) -> None:
+    launch = place.launch()
+    place.run(launch)
+    with place.world.having("*", error=(401, "authError", "Invalid Credentials")):
+        with pytest.raises(Denied):
+            place.suppliers.machines.observe(HOME)
+        (result,) = place.suppliers.machines.delete([]) or [None]
+        assert result is None
+    assert [s.phase for s in place.of(launch)] == [Phase.RUNNING]
+
+
+def test_a_reply_that_is_lost_leaves_one_machine(place: Any) -> None:
+    launch = place.launch()
+    with place.world.having("instances.bulkInsert", lost="reply", times=1), pytest.raises(Unknown):
+        place.suppliers.machines.launch(launch)
+    place.suppliers.machines.launch(launch)
+    assert [r.outcome for r in settled(place, launch)] == [Outcome.MADE]
+    assert len(place.of(launch)) == 1
+
+
+def test_a_machine_that_no_list_shows_yet_is_neither_dead_nor_made_again(place: Any) -> None:
+    launch = place.launch(2)
+    place.world.lag = True
+    place.suppliers.machines.launch(launch)
+    results = settled(place, launch)
+    assert [r.outcome for r in results] == [Outcome.MADE, Outcome.MADE]
+    assert place.suppliers.machines.observe(HOME).items == ()
+    doubt = tuple(Ref(id=r.id, mark=launch.member_mark(i)) for i, r in enumerate(results))
+    assert len(place.suppliers.machines.observe(replace(HOME, doubt=doubt)).items) == 2
+
+
+def test_a_machine_that_somebody_deleted_is_dead_and_stays_so(place: Any) -> None:
+    launch = place.launch(2)
+    victim = place.run(launch)[0]
+    with place.world.lock:
+        place.world.remove(f"zones/us-central1-a/instances/{victim.name}")
+    for results in (place.suppliers.machines.lookup(launch), place.suppliers.machines.launch(launch)):
+        assert [r.outcome for r in results] == [Outcome.DEAD, Outcome.MADE]
+
+
+def test_a_token_that_google_has_forgotten_makes_nothing_twice(place: Any) -> None:
+    launch = place.launch(2)
+    place.run(launch)
+    with place.world.lock:
+        place.world._by_request.clear()
+        place.world.operations.clear()
+    results = place.suppliers.machines.launch(launch)
+    assert [r.outcome for r in results] == [Outcome.MADE, Outcome.MADE]
+    assert len(place.of(launch)) == 2
+
+
+def test_a_changed_machine_shows_its_change(place: Any) -> None:
+    launch = place.launch()
+    (before,) = place.run(launch)
+    with place.world.lock:
+        item = place.world.items[f"zones/us-central1-a/instances/{before.name}"]
+        item.body["machineType"] = item.body["machineType"].replace(before.machine_type, "n2-standard-4")
+    assert place.of(launch)[0].facts["machineType"] == "n2-standard-4"
+
+
+def test_a_stopped_machine_is_stopped(place: Any) -> None:
+    launch = place.launch()
+    (state,) = place.run(launch)
+    with place.world.lock:
+        place.world.items[f"zones/us-central1-a/instances/{state.name}"].extra["status"] = "TERMINATED"
+    assert place.of(launch)[0].phase == Phase.STOPPED
+
+
+def test_a_delete_that_fails_in_its_operation_can_be_repeated(place: Any) -> None:
+    launch = place.launch()
+    (state,) = place.run(launch)
+    with place.world.having("instances.delete", late=("INTERNAL_ERROR", "try again"), times=1):
+        place.suppliers.machines.delete([state.ref])
+    for _ in range(5):
+        place.world.advance()
+    assert place.of(launch)
+    place.suppliers.machines.delete([state.ref])
+    for _ in range(5):
+        place.world.advance()
+    assert not place.of(launch)
+
+
+def test_a_network_that_is_still_in_use_is_not_deleted_and_names_its_user(place: Any) -> None:
+    place.run(place.launch())
+    (network,) = place.suppliers.networks.observe(HOME).items
+    with pytest.raises(Blocked) as caught:
+        place.suppliers.networks.delete(network.ref)
+    assert "instances" in caught.value.message
+    rules = [path for path in place.world.everything() if "firewalls" in path]
+    assert rules, "the rules must outlive the last machine"
+
+
+def test_a_network_that_changes_just_now_is_waited_for(place: Any) -> None:
+    launch = place.launch()
+    with place.world.having("instances.bulkInsert", error=(400, "resourceNotReady", "is not ready")), pytest.raises(NotReady):
+        place.suppliers.machines.launch(launch)
+
+
+def test_what_an_operation_refuses_of_a_network_is_said_by_the_next_look(place: Any) -> None:
+    from kubeup_core import NetworkSpec
+
+    want = NetworkSpec(mark=place.mark("Network"), name="demo")
+    with place.world.having("networks.insert", late=("QUOTA_EXCEEDED", "Quota 'NETWORKS' exceeded")):
+        place.suppliers.networks.ensure(want)
+        for _ in range(5):
+            place.world.advance()
+        with pytest.raises(NoCapacity, match="NETWORKS"):
+            place.suppliers.networks.ensure(want)
+    place.network(mark=want.mark)
+
+
+def test_an_attach_that_hangs_shows_nothing_attached(place: Any) -> None:
+    (machine,) = place.run(place.launch())
+    want, volume = place.volume()
+    with place.world.having("instances.attachDisk", late=("INTERNAL_ERROR", "later")):
+        place.suppliers.volumes.attach(volume.ref, machine.ref)
+        for _ in range(5):
+            place.world.advance()
+    assert place.suppliers.volumes.observe(HOME).items[0].attached == ()
+    place.suppliers.volumes.attach(volume.ref, machine.ref)
+    for _ in range(5):
+        place.world.advance()
+    assert place.suppliers.volumes.observe(HOME).items[0].attached == (machine.ref.id,)
+
+
+def test_a_detach_that_is_busy_is_not_forced(place: Any) -> None:
+    (machine,) = place.run(place.launch())
+    want, volume = place.volume()
+    place.suppliers.volumes.attach(volume.ref, machine.ref)
+    for _ in range(5):
+        place.world.advance()
+    with place.world.having("instances.detachDisk", late=("RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "busy")):
+        place.suppliers.volumes.detach(volume.ref, machine.ref)
+        for _ in range(5):
+            place.world.advance()
+    assert place.suppliers.volumes.observe(HOME).items[0].attached == (machine.ref.id,)
+    with pytest.raises(Blocked):
+        place.suppliers.volumes.delete(volume.ref)
+
+
+def test_a_volume_in_another_zone_than_its_machine_is_refused(place: Any) -> None:
+    (machine,) = place.run(place.launch())
+    want, volume = place.volume(place="us-central1-b")
+    with pytest.raises(InvalidSpec, match="us-central1-b"):
+        place.suppliers.volumes.attach(volume.ref, machine.ref)
+
+
+def test_a_fingerprint_that_is_stale_is_read_again(place: Any) -> None:
+    want, volume = place.volume()
+    kept = replace(want, mark=replace(want.mark, keep=True))
+    with place.world.having("disks.setLabels", error=(412, "conditionNotMet", "Labels fingerprint is stale"), times=1):
+        place.suppliers.volumes.ensure(kept)
+    place.suppliers.volumes.ensure(kept)
+    for _ in range(5):
+        place.world.advance()
+    assert place.suppliers.volumes.observe(HOME).items[0].ref.mark.keep
+
+
+def test_a_zone_that_does_not_answer_is_named_and_offers_nothing(place: Any) -> None:
+    place.world.cut = {"us-central1-b"}
+    offers = place.suppliers.machines.offers(place.template())
+    assert {offer.place for offer in offers} == {"us-central1-a", "us-central1-c"}
+    assert place.suppliers.machines.observe(HOME).unreachable == {"us-central1-b"}
+    assert place.suppliers.volumes.observe(HOME).unreachable == {"us-central1-b"}
+
+
+def test_a_balancer_forwards_only_what_stays_as_it_is(place: Any) -> None:
+    from kubeup_core import Listener
+
+    with pytest.raises(InvalidSpec) as caught:
+        place.suppliers.load_balancers.ensure(place.balancer_spec(listeners=(Listener(port=80, target=8080),)))
+    assert caught.value.path == "spec.listeners[0].targetPort"
+
+
+def test_an_unhealthy_member_is_told_and_one_that_dies_is_out(place: Any) -> None:
+    machines = place.run(place.launch(2))
+    want = place.balancer_spec(machines)
+    place.balancer(want)
+    for _ in range(5):
+        place.world.advance()
+    place.world.unhealthy = {machines[0].name}
+    members = place.suppliers.load_balancers.ensure(want).members
+    assert members == {machines[0].name: "unhealthy", machines[1].name: "healthy"}
+
+
+def test_who_may_come_to_a_balancer_is_a_rule_on_its_address(place: Any) -> None:
+    want = place.balancer_spec(allow_from=("192.0.2.0/24",))
+    (address,) = place.balancer(want).addresses
+    rules = [item.body for item in place.world.items.values() if item.collection == "firewalls"]
+    mine = [rule for rule in rules if rule.get("destinationRanges") == [f"{address}/32"]]
+    assert sorted("denied" in rule for rule in mine) == [False, True]
+    allowed = next(rule for rule in mine if "allowed" in rule)
+    assert "192.0.2.0/24" in allowed["sourceRanges"]
+    assert "0.0.0.0/0" not in allowed["sourceRanges"]
+    open_to_all = replace(want, allow_from=("0.0.0.0/0",))
+    for _ in range(10):
+        place.suppliers.load_balancers.ensure(open_to_all)
+        place.world.advance()
+    rules = [item.body for item in place.world.items.values() if item.collection == "firewalls"]
+    assert not [rule for rule in rules if "denied" in rule]
