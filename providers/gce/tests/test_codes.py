@@ -59,8 +59,19 @@ def test_throttling_says_when_to_come_back() -> None:
 
 @pytest.mark.parametrize(
     ("status", "decision"),
-    [(400, InvalidSpec), (401, Denied), (403, Denied), (404, NotFound), (409, NotReady), (412, NotReady), (429, NotReady)]
-    + [(500, Unknown), (502, Unknown), (503, Unknown), (0, Unknown)],
+    [
+        (400, InvalidSpec),
+        (401, Denied),
+        (403, Denied),
+        (404, NotFound),
+        (409, NotReady),
+        (412, NotReady),
+        (429, NotReady),
+        (500, Unknown),
+        (502, Unknown),
+        (503, Unknown),
+        (0, Unknown),
+    ],
 )
 def test_a_reason_that_nobody_knows_is_judged_by_its_status(status: int, decision: type[SupplierError]) -> None:
     assert type(codes.decide("something new", code="somethingNew", status=status)) is decision

@@ -190,7 +190,7 @@ def test_what_an_operation_refuses_of_a_network_is_said_by_the_next_look(place: 
 
 def test_an_attach_that_hangs_shows_nothing_attached(place: Any) -> None:
     (machine,) = place.run(place.launch())
-    want, volume = place.volume()
+    _want, volume = place.volume()
     with place.world.having("instances.attachDisk", late=("INTERNAL_ERROR", "later")):
         place.suppliers.volumes.attach(volume.ref, machine.ref)
         for _ in range(5):
@@ -204,7 +204,7 @@ def test_an_attach_that_hangs_shows_nothing_attached(place: Any) -> None:
 
 def test_a_detach_that_is_busy_is_not_forced(place: Any) -> None:
     (machine,) = place.run(place.launch())
-    want, volume = place.volume()
+    _want, volume = place.volume()
     place.suppliers.volumes.attach(volume.ref, machine.ref)
     for _ in range(5):
         place.world.advance()
@@ -219,13 +219,13 @@ def test_a_detach_that_is_busy_is_not_forced(place: Any) -> None:
 
 def test_a_volume_in_another_zone_than_its_machine_is_refused(place: Any) -> None:
     (machine,) = place.run(place.launch())
-    want, volume = place.volume(place="us-central1-b")
+    _want, volume = place.volume(place="us-central1-b")
     with pytest.raises(InvalidSpec, match="us-central1-b"):
         place.suppliers.volumes.attach(volume.ref, machine.ref)
 
 
 def test_a_fingerprint_that_is_stale_is_read_again(place: Any) -> None:
-    want, volume = place.volume()
+    want, _volume = place.volume()
     kept = replace(want, mark=replace(want.mark, keep=True))
     with place.world.having("disks.setLabels", error=(412, "conditionNotMet", "Labels fingerprint is stale"), times=1):
         place.suppliers.volumes.ensure(kept)

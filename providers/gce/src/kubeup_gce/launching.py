@@ -77,19 +77,19 @@ class Launching:
         if operation is not None and operation.get("status") != "DONE":
             return [Result(id=id, outcome=Outcome.PENDING) for id in ids(launch)]
         seen = self._seen(launch)
-        missing = [index for index in range(len(launch.members)) if index not in seen]
+        missing = len(seen) < len(launch.members)
         failures = self._failures(launch, operation) if operation is not None and missing else {}
-        return [self._result(launch, index, seen.get(index), operation, failures) for index in range(len(launch.members))]
+        return [self._result(launch, i, id, seen.get(i), operation, failures) for i, id in enumerate(ids(launch))]
 
     def _result(
         self,
         launch: Launch,
         index: int,
+        id: str,
         record: Record | None,
         operation: Record | None,
         failures: Mapping[str, SupplierError | None],
     ) -> Result:
-        id = ids(launch)[index]
         name = id.partition("/")[2]
         if record is None and failures.get(name) is not None:
             return Result(id="", outcome=Outcome.REFUSED, error=failures[name])
