@@ -7,6 +7,7 @@ Error codes become decisions in `decisions.py`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -128,7 +129,7 @@ def _session(config: AwsConfig, context: Context) -> boto3.session.Session:
         aws_access_key_id=secrets.get(KEYS[0]),
         aws_secret_access_key=secrets.get(KEYS[1]),
         aws_session_token=secrets.get("AWS_SESSION_TOKEN"),
-        region_name=config.region or secrets.get("AWS_REGION"),
+        region_name=config.region or secrets.get("AWS_REGION") or os.environ.get("AWS_REGION"),
         botocore_session=core,
         profile_name=context.profile or None,
     )

@@ -43,17 +43,17 @@ def settings(listener: Listener) -> dict[str, Any]:
     """Health checks, as TargetGroup says them."""
     health = listener.health
     protocol = health.get("protocol", "TCP").upper()
+    interval = _within(health.get("interval"), 10, 5, 300)
     found: dict[str, Any] = {
         "HealthCheckProtocol": protocol,
         "HealthCheckPort": health.get("port") or "traffic-port",
-        "HealthCheckIntervalSeconds": _within(health.get("interval"), 10, 5, 300),
+        "HealthCheckIntervalSeconds": interval,
+        "HealthCheckTimeoutSeconds": min(_within(health.get("timeout"), 6, 2, 120), interval),
         "HealthyThresholdCount": _within(health.get("healthy"), 2, 2, 10),
         "UnhealthyThresholdCount": _within(health.get("unhealthy"), 2, 2, 10),
     }
     if protocol in ("HTTP", "HTTPS"):
         found["HealthCheckPath"] = health.get("path") or "/"
-    if timeout := health.get("timeout"):
-        found["HealthCheckTimeoutSeconds"] = _within(timeout, 10, 2, 120)
     return found
 
 

@@ -1,0 +1,156 @@
+"""How often AWS is asked: near the minimum, within its budgets, and with no right beyond the published policy."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from kubeup_aws.budgets import BUDGETS, bucket
+from kubeup_core import LBMember, Listener, LoadBalancerSpec, NotReady, Phase, Rule, Scope, VolumeSpec
+
+OURS = Scope(installation="ours")
+POLICY = Path(__file__).parents[3] / "docs" / "how-to" / "aws-iam-policy.json"
+SERVICES = {"ec2": "ec2", "elasticloadbalancing": "elasticloadbalancing", "ssm": "ssm", "sts": "sts"}
+
+
+class Buckets:
+    """Token buckets on a clock of their own; one that is empty raises, as the core's budget does."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._left = {name: (size, 0.0) for name, (size, _) in BUDGETS.items()}
+        self._lock = threading.Lock()
+
+    def charge(self, name: str, cost: float) -> None:
+        size, refill = BUDGETS[name]
+        with self._lock:
+            left, since = self._left[name]
+            left = min(size, left + (self.now - since) * refill)
+            if left < cost:
+                raise NotReady("the budget is spent", retry_after=(cost - left) / refill)
+            self._left[name] = (left - cost, self.now)
+
+
+def test_a_launch_of_many_takes_few_requests_until_all_run(place) -> None:
+    place.rebuild(zones=("us-east-1a",))
+    launch = place.launch(120)
+    before = place.account.count()
+    place.machines.launch(launch)
+    place.account.advance()
+    states = place.machines.observe(OURS).items
+    assert {state.phase for state in states} == {Phase.RUNNING}
+    assert len(states) == 120
+    assert [state.name for state in sorted(states, key=lambda s: s.ref.mark.index)] == [m.name for m in launch.members]
+    assert place.account.count() - before <= 4
+
+
+def test_a_recheck_takes_a_request_per_page_and_no_more(place) -> None:
+    place.machines.launch(place.launch(30))
+    place.account.ec2.page = 10
+    before = place.account.count()
+    assert len(place.machines.observe(OURS).items) == 30
+    assert place.account.count() - before == 3
+    asked = [seen.params["MaxResults"] for seen in place.account.seen if seen.action == "DescribeInstances"]
+    assert set(asked) == {"1000"}
+
+
+def test_terminating_many_takes_two_requests(place) -> None:
+    launch = place.launch(30)
+    place.machines.launch(launch)
+    refs = [state.ref for state in place.machines.observe(OURS).items]
+    before = place.account.count()
+    place.machines.delete(refs)
+    assert place.account.count() - before == 2
+
+
+def test_what_waits_for_its_budget_is_never_throttled(place) -> None:
+    """The layer enforces AWS's published buckets; the client charges its own. Twelve launches need the second of both."""
+    there, ours = Buckets(), Buckets()
+    place.rebuild(charge=ours.charge)
+    launches = [place.launch(1) for _ in range(12)]
+    refused = 0
+
+    class Enforced(Exception):
+        pass
+
+    answer = place.account._answer
+
+    def enforce(seen, environ):
+        names = {"RunInstances": "run_instances", "TerminateInstances": "terminate_instances"}
+        action = names.get(seen.action, "describe_" if seen.action.startswith(("Describe", "Get")) else "create_")
+        service = {"elasticloadbalancing": "elbv2"}.get(seen.service, seen.service)
+        members = int(seen.params.get("MaxCount", 1)) if seen.service == "ec2" else 1
+        for name, cost in bucket(service, action, members):
+            try:
+                there.charge(name, cost)
+            except NotReady as error:
+                raise Enforced(seen.action) from error
+        return answer(seen, environ)
+
+    place.account._answer = enforce
+    for launch in launches:
+        while True:
+            try:
+                place.machines.launch(launch)
+                break
+            except NotReady as error:
+                refused += 1
+                ours.now += error.retry_after or 1
+                there.now = ours.now
+    place.account._answer = answer
+    assert refused > 0, "the budget was never reached, so this proves nothing"
+    place.account.ec2.page = 1000
+    place.rebuild()
+    assert len(place.machines.observe(OURS).items) == 12
+
+
+def test_the_published_policy_allows_every_request_and_names_nothing_else(place) -> None:
+    machine = place.machine()
+    machines, mark = place.machines, place.mark("Volume")
+    place.rebuild(images={})
+    place.machines.offers(place.template())
+    machines.console(machine.ref, 100)
+    machines.reboot(machine.ref)
+    place.suppliers.probe()
+    rules = (Rule(from_role="*", to_role="worker", protocol="tcp", low=22, high=22),)
+    network = place.network(mark=(own := place.mark("Network")), rules=rules)
+    place.network(mark=own)
+    spec = VolumeSpec(mark=mark, token=mark.maker, name="data", size=2**30, place="us-east-1a")
+    volume = place.volumes.ensure(spec).ref
+    place.volumes.attach(volume, machine.ref)
+    place.account.advance()
+    place.volumes.detach(volume, machine.ref)
+    place.volumes.ensure(replace(spec, size=2**31, mark=replace(mark, keep=True)))
+    members = (LBMember(key="a", ref=None, address="10.0.0.1"),)
+    two = (Listener(port=80, target=80), Listener(port=443, target=443))
+    balancer = LoadBalancerSpec(
+        mark=place.mark("LoadBalancer"), name="web", internal=False, listeners=two, members=members, network=place.data
+    )
+    arn = place.balancers.ensure(balancer).ref
+    other = Listener(port=80, target=80, health={"protocol": "HTTP", "path": "/ok"}, drain=5)
+    place.balancers.ensure(replace(balancer, listeners=(other,), members=()))
+    place.account.advance()
+    for delete in (
+        lambda: place.balancers.delete(arn),
+        lambda: place.volumes.delete(volume),
+        lambda: place.machines.delete([machine.ref]),
+        lambda: place.networks.delete(network.ref),
+    ):
+        for _ in range(5):
+            try:
+                delete()
+                break
+            except Exception:
+                place.account.advance()
+    for _ in range(3):
+        place.account.advance()
+    used = {f"{SERVICES[seen.service]}:{seen.action}" for seen in place.account.seen}
+    policy = json.loads(POLICY.read_text())
+    allowed = {action for statement in policy["Statement"] for action in statement["Action"]}
+    assert not [action for action in allowed if "*" in action]
+    assert {a for a in used if not any(fnmatch.fnmatchcase(a, b) for b in allowed)} == set()
+    unasked = {"iam:PassRole", "elasticloadbalancing:AddTags"}  # rights that other requests need
+    assert allowed - used - unasked == set()
