@@ -31,6 +31,16 @@ COMMANDS = {
     "libc6-dev": "/usr/include/stdio.h",
     "dpkg-dev": "dpkg-source",
     "golang-github-modern-go-reflect2-dev": "/usr/share/gocode/src/github.com/modern-go/reflect2",
+    # virtual machines under emulation, and what libvirt-python is built against
+    "libvirt-daemon-system": "libvirtd",
+    "libvirt-clients": "virsh",
+    "qemu-system-x86": "qemu-system-x86_64",
+    "qemu-utils": "qemu-img",
+    "ovmf": "/usr/share/OVMF/OVMF_CODE_4M.fd",
+    "dnsmasq-base": "dnsmasq",
+    "openssh-client": "ssh",
+    "libvirt-dev": "/usr/include/libvirt/libvirt.h",
+    "pkg-config": "pkg-config",
     # to make and check a signed repository of packages
     "apt-utils": "apt-ftparchive",
     "gnupg": "gpg",

@@ -1,0 +1,103 @@
+"""A real Debian boots in a virtual machine, under emulation: user-data, SSH with the console's key, a volume that grows under LVM.
+
+One machine for one test: everything here waits for it, and it takes one to three minutes to boot.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from kubeup_artifacts.sshd import key_pair
+from kubeup_core import NetworkSpec, Phase, Scope, Template, VolumeSpec
+
+pytestmark = pytest.mark.slow
+
+BOOT_SECONDS = 900
+
+USER_DATA = """#cloud-config
+disable_root: false
+users: [{{name: root, ssh_authorized_keys: ["{public}"]}}]
+write_files: [{{path: /etc/said, content: "by user-data"}}]
+runcmd: ["echo ran > /run/ran"]
+"""
+
+
+@pytest.fixture
+def debian(hypervisor, request: pytest.FixtureRequest) -> dict[str, str]:
+    """The overrides that boot it."""
+    from kubeup_artifacts.fixtures import built
+    from kubeup_artifacts.libvirt import machine_disk
+
+    made = built(request, machine_disk)
+    for file, name in ((made.disk, "debian.qcow2"), (made.kernel, "kernel"), (made.initrd, "initrd")):
+        shutil.copyfile(file, hypervisor.pool / name)
+    hypervisor.virsh("pool-refresh", "default")
+    folder = "/var/lib/libvirt/images"
+    return {
+        "image": "default/debian.qcow2",
+        "kernel": f"{folder}/kernel",
+        "initrd": f"{folder}/initrd",
+        "cmdline": "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off systemd.show_status=0 quiet",
+    }
+
+
+def test_a_debian_boots_takes_its_user_data_and_grows_its_volume(place, debian, root_shell, tmp_path: Path, settled) -> None:
+    private, public = key_pair()
+    key, known = tmp_path / "id", tmp_path / "known_hosts"
+    key.write_text(private)
+    key.chmod(0o600)
+    network = place.networks.ensure(NetworkSpec(mark=place.mark("Network"), name="demo"))
+    launch = place.launch(network=dict(network.data), user_data=USER_DATA.format(public=public).encode(), **debian)
+    launch = replace(launch, template=replace(launch.template, memory=2**29), offer=replace(launch.offer, memory=2**29))
+    launch = replace(launch, template=Template(**{**vars(launch.template), "cpu": 2}))
+    place.machines.launch(launch)
+
+    def machine():
+        return next(iter(place.machines.observe(Scope(installation=place.installation)).items))
+
+    begun = time.monotonic()
+    while not machine().access.host_key:
+        assert machine().phase is Phase.RUNNING
+        assert time.monotonic() - begun < BOOT_SECONDS, place.machines.console(machine().ref, 3000)
+        time.sleep(1)
+    access = machine().access
+    known.write_text("".join(f"{access.address} {line}\n" for line in access.host_key.splitlines()))
+    options = [f"UserKnownHostsFile={known}", "StrictHostKeyChecking=yes", "ConnectTimeout=60", "IdentitiesOnly=yes"]
+    ssh = ["ssh", "-F", "none", *(part for o in options for part in ("-o", o)), "-i", str(key), f"root@{access.address}"]
+
+    def run(script: str) -> str:
+        done: subprocess.CompletedProcess[str] = root_shell(*ssh, script, timeout=300)
+        assert done.returncode == 0, (script, done.stdout, done.stderr)
+        return done.stdout.strip()
+
+    assert run("hostname; cat /etc/said; hostname -I") == f"box-0\nby user-data\n{access.address}"
+
+    want = VolumeSpec(mark=place.mark("Volume"), token="t", name="data", size=2**26)
+    volume = place.volumes.ensure(want)
+    place.volumes.attach(volume.ref, machine().ref)
+    assert machine().volumes == (volume.ref.id,)
+    device = volume.device
+    run(f"for i in $(seq 120); do test -b {device} && exit 0; sleep 1; done; ls -l /dev/disk/by-id >&2; exit 1")
+    run(
+        f"set -e; pvcreate -q {device}; vgcreate -q group {device}; lvcreate -q -n data -l 100%FREE group;"
+        " mkfs.ext4 -q /dev/group/data; mount /dev/group/data /mnt; echo kept > /mnt/file"
+    )
+    before = int(run("df -k --output=size /mnt | tail -1"))
+
+    assert place.volumes.ensure(replace(want, size=2**27)).size == 2**27
+    run(
+        f"set -e; for i in $(seq 60); do test $(blockdev --getsize64 {device}) = {2**27} && break; sleep 1; done;"
+        f" pvresize -q {device}; lvextend -q -l +100%FREE /dev/group/data; resize2fs /dev/group/data"
+    )
+    assert int(run("df -k --output=size /mnt | tail -1")) > before * 1.7, "the file system did not grow while it was mounted"
+    assert run("cat /mnt/file") == "kept"
+
+    run("umount /mnt; vgchange -q -an group")
+    place.volumes.detach(volume.ref, machine().ref)
+    settled(lambda: not place.volumes.observe(Scope(installation=place.installation)).items[0].attached)
+    run(f"for i in $(seq 60); do test -b {device} || exit 0; sleep 1; done; exit 1")
