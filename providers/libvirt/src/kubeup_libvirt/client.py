@@ -248,7 +248,7 @@ class Hypervisor:
 
         def read(connection: Any) -> bytes:
             volume = self._pool(connection).storageVolLookupByName(name)
-            size = volume.info()[2]
+            size = volume.info()[1]
             wanted = min(limit, size)
             if not wanted:
                 return b""

@@ -12,6 +12,14 @@ INVALID = {3, 8, 27, 35, 67, 70}  # no support, argument, XML, XML, configuratio
 LOST = {1, 38, 39}  # internal, system, RPC: with a connection that broke, they say nothing about what happened
 
 FULL = ("No space left on device", "Disk quota exceeded", "not enough free space", "Cannot allocate memory")
+NEVER = (
+    "Unknown CPU model",
+    "unsupported configuration",
+    "Unable to find any firmware",
+    "does not support",
+    "is not supported",
+)
+"""Said with the code of an internal error, and meant."""
 ALREADY = ("already exists", "already defined", 'Failed to get "write" lock', "in use by")
 
 
@@ -29,7 +37,7 @@ def translated(code: int, message: str, *, changing: bool) -> SupplierError:
         kind = Taken
     elif code in NOT_READY:
         kind = NotReady
-    elif code in INVALID:
+    elif code in INVALID or any(words in message for words in NEVER):
         kind = InvalidSpec
     else:
         kind = Unknown if changing else NotReady

@@ -1,0 +1,134 @@
+"""What breaks: libvirtd is restarted, the storage pool is full, an image is not the one that was meant."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from kubeup_core import InvalidSpec, NoCapacity, NotReady, Outcome, Phase, Scope, SupplierError, VolumeSpec
+
+
+def seen(place):
+    return place.machines.observe(Scope(installation=place.installation))
+
+
+def test_libvirtd_is_restarted_and_the_machines_run_on(place) -> None:
+    launch = place.launch()
+    place.machines.launch(launch)
+    before = seen(place).items[0]
+    place.hypervisor.stop()
+    try:
+        with pytest.raises(SupplierError) as caught:
+            seen(place)
+        assert isinstance(caught.value, NotReady), caught.value
+        for result in place.machines.delete([before.ref]):
+            assert result.outcome in (Outcome.PENDING, Outcome.UNKNOWN), result
+    finally:
+        place.hypervisor.start()
+    after = seen(place).items[0]
+    assert (after.ref, after.phase) == (before.ref, Phase.RUNNING)
+    assert place.machines.launch(launch)[0].outcome is Outcome.MADE
+
+
+def test_libvirtd_is_restarted_between_two_calls_and_nobody_notices(place) -> None:
+    place.hypervisor.stop()
+    place.hypervisor.start()
+    assert not seen(place).items
+    assert place.machines.launch(place.launch())[0].outcome is Outcome.MADE
+
+
+@pytest.fixture
+def small_pool(place, tmp_path: Path):
+    """A pool of 32 MiB, which goes with libvirtd's mounts."""
+    folder = Path("/var/lib/libvirt/small")
+    init = ["nsenter", f"--mount=/proc/{place.hypervisor.init}/ns/mnt"]
+    script = f"mkdir -p {folder} && mount -t tmpfs -o size=32m tmpfs {folder}"
+    subprocess.run([*init, "sh", "-c", script], check=True)
+    place.hypervisor.virsh("pool-create-as", "small", "dir", "--target", str(folder))
+    yield "small"
+    place.hypervisor.virsh("pool-destroy", "small")
+
+
+def test_a_full_pool_is_no_capacity_for_machines_and_volumes(place, small_pool) -> None:
+    place.rebuild(pool=small_pool)
+    with pytest.raises(NoCapacity, match="MiB free") as caught:
+        place.machines.launch(place.launch())
+    assert caught.value.person
+    with pytest.raises(NoCapacity, match="MiB free"):
+        place.volumes.ensure(VolumeSpec(mark=place.mark("Volume"), token="t", name="data", size=2**30))
+    assert not seen(place).items
+    assert not place.volumes.observe(Scope(installation=place.installation)).items
+
+
+def test_a_pool_that_there_is_not_is_refused_with_the_commands_that_make_it(place) -> None:
+    with pytest.raises(InvalidSpec, match="no storage pool nowhere") as caught:
+        place.rebuild(pool="nowhere")
+    assert "virsh pool-define-as nowhere" in caught.value.remedy
+
+
+def test_a_libvirt_that_does_not_answer_is_not_ready(place) -> None:
+    with pytest.raises(NotReady) as caught:
+        place.rebuild(uri="qemu+unix:///system?socket=/nowhere/libvirt-sock")
+    assert "libvirtd" in caught.value.remedy
+
+
+@pytest.fixture
+def served(tmp_path: Path):
+    """A web server with an image: (URL, checksum)."""
+    image = tmp_path / "image.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image), "16M"], check=True)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/image.qcow2", hashlib.sha256(image.read_bytes()).hexdigest()
+    server.shutdown()
+    server.server_close()
+
+
+def launched(place, image: str):
+    """The results, or the error that is not "not ready"."""
+    launch = place.launch(image=image)
+    found = []
+
+    def look() -> bool:
+        try:
+            found.append(place.machines.launch(launch))
+        except NotReady:
+            return False
+        except SupplierError as error:
+            found.append(error)
+        return True
+
+    return look, found
+
+
+def test_an_image_with_a_wrong_checksum_is_refused_and_makes_nothing(place, served, settled) -> None:
+    url, _ = served
+    look, found = launched(place, f"{url}#sha256={'0' * 64}")
+    settled(look)
+    assert isinstance(found[0], InvalidSpec)
+    assert "has the checksum" in found[0].message
+    assert not seen(place).items
+    assert "kubeup-image" not in place.hypervisor.virsh("vol-list", "default")
+
+
+def test_an_image_is_fetched_once_and_lies_under_the_disks(place, served, settled) -> None:
+    url, digest = served
+    look, found = launched(place, f"{url}#sha256={digest}")
+    settled(look)
+    assert found[0][0].outcome is Outcome.MADE, found
+    place.rebuild()
+    second = place.machines.launch(place.launch(image=f"{url}#sha256={digest}"))
+    assert second[0].outcome is Outcome.MADE
+    assert (
+        place.hypervisor.virsh("vol-list", "default").count(f"kubeup-image-{digest[:32]}") == 4
+    )  # name and path, of it and its note

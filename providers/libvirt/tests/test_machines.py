@@ -1,0 +1,158 @@
+"""Virtual machines beyond the contract: what is made, how it goes, addresses, firmware, what somebody did behind our back."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+from kubeup_core import InvalidSpec, Member, NetworkSpec, NoCapacity, NotReady, Outcome, Phase, Scope, Taken, VolumeSpec
+
+
+@pytest.fixture
+def at(place):
+    """A connection of the test's own."""
+    import libvirt
+
+    connection = libvirt.open(place.hypervisor.uri)
+    yield connection
+    connection.close()
+
+
+def seen(place):
+    return place.machines.observe(Scope(installation=place.installation))
+
+
+def delete(place) -> None:
+    found = seen(place)
+    for result in place.machines.delete([*(i.ref for i in found.items), *found.strays]):
+        assert result.outcome is Outcome.MADE, result
+
+
+def left(at) -> list[str]:
+    pool = at.storagePoolLookupByName("default")
+    pool.refresh()
+    return [name for name in pool.listVolumes() if name.startswith("kubeup.")]
+
+
+def test_a_machine_with_nvram_a_snapshot_and_a_managed_save_goes_without_a_trace(place, at) -> None:
+    import libvirt
+
+    launch = place.launch(firmware="efi")
+    assert place.machines.launch(launch)[0].outcome is Outcome.MADE
+    domain = at.lookupByUUIDString(seen(place).items[0].ref.id)
+    nvram = place.hypervisor.folder / "var/lib/libvirt/qemu/nvram" / f"{domain.name()}_VARS.fd"
+    assert nvram.exists()
+    saved = place.hypervisor.folder / "var/lib/libvirt/qemu/save" / f"{domain.name()}.save"
+    domain.snapshotCreateXML("<domainsnapshot><name>one</name></domainsnapshot>", libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY)
+    domain.managedSave()
+    assert saved.exists()
+    delete(place)
+    assert not nvram.exists()
+    assert not saved.exists()
+    assert not at.listAllDomains()
+
+
+def test_a_machine_that_was_shut_off_is_stopped_and_is_not_started_by_its_launch(place, at) -> None:
+    launch = place.launch()
+    place.machines.launch(launch)
+    domain = at.lookupByUUIDString(seen(place).items[0].ref.id)
+    assert domain.autostart()
+    domain.destroy()
+    assert seen(place).items[0].phase is Phase.STOPPED
+    assert place.machines.launch(launch)[0].outcome is Outcome.MADE
+    assert not domain.isActive()
+
+
+def test_a_machine_that_was_undefined_behind_our_back_leaves_strays_which_delete_takes(place, at) -> None:
+    launch = place.launch()
+    place.machines.launch(launch)
+    domain = at.lookupByUUIDString(seen(place).items[0].ref.id)
+    domain.destroy()
+    domain.undefine()
+    found = seen(place)
+    assert not found.items
+    assert [ref.mark for ref in found.strays] == [launch.member_mark(0)]
+    delete(place)
+    assert not left(at)
+
+
+def test_addresses_are_given_in_a_network_of_ours_the_one_that_is_asked_for_first(place) -> None:
+    network = place.networks.ensure(NetworkSpec(mark=place.mark("Network"), name="demo", cidr="10.61.7.0/28"))
+    launch = place.launch(network=dict(network.data))
+    launch = replace(
+        launch, members=(Member(name="a"), Member(name="b", address="10.61.7.5"), Member(name="c", address="10.61.7.5"))
+    )
+    place.machines.launch(launch)
+    found = {item.ref.mark.index: item.internal for item in seen(place).items}
+    assert found == {0: ("10.61.7.2",), 1: ("10.61.7.5",), 2: ("10.61.7.3",)}
+
+
+def test_a_network_without_a_free_address_is_no_capacity(place) -> None:
+    network = place.networks.ensure(NetworkSpec(mark=place.mark("Network"), name="demo", cidr="10.61.8.0/29"))
+    launch = place.launch(3, network=dict(network.data))
+    results = place.machines.launch(launch)
+    assert [r.outcome for r in results] == [Outcome.MADE, Outcome.MADE, Outcome.REFUSED]
+    assert isinstance(results[2].error, NoCapacity)
+
+
+def test_a_subnet_that_the_host_uses_is_refused_by_its_name(place) -> None:
+    place.networks.ensure(NetworkSpec(mark=place.mark("Network"), name="one", cidr="10.61.9.0/24"))
+    with pytest.raises((Taken, InvalidSpec), match=r"10\.61\.9"):
+        place.networks.ensure(NetworkSpec(mark=place.mark("Network"), name="two", cidr="10.61.9.0/24"))
+
+
+def test_a_range_of_addresses_outside_of_the_network_is_refused(place, at) -> None:
+    at.networkDefineXML("<network><name>theirs</name><ip address='10.61.10.1' prefix='24'/></network>").create()
+    spec = NetworkSpec(
+        mark=place.mark("Network"), name="x", overrides={"network": "theirs", "addresses": "10.61.11.5-10.61.11.9"}
+    )
+    with pytest.raises(InvalidSpec, match="no range of addresses") as caught:
+        place.networks.ensure(spec)
+    assert caught.value.path == "spec.overrides.libvirt.addresses"
+    state = place.networks.ensure(replace(spec, overrides={"network": "theirs", "addresses": "10.61.10.5-10.61.10.9"}))
+    launch = place.launch(network=dict(state.data))
+    place.machines.launch(launch)
+    assert seen(place).items[0].internal == ("10.61.10.5",)
+
+
+def test_a_volume_grows_while_a_machine_has_it_and_keeps_its_serial(place, at) -> None:
+    launch = place.launch()
+    place.machines.launch(launch)
+    want = VolumeSpec(mark=place.mark("Volume"), token="t", name="data", size=2**24)
+    volume = place.volumes.ensure(want)
+    place.volumes.attach(volume.ref, seen(place).items[0].ref)
+    assert place.volumes.ensure(replace(want, size=2**25)).size == 2**25
+    domain = at.lookupByUUIDString(seen(place).items[0].ref.id)
+    assert volume.device.rpartition("_")[2] in domain.XMLDesc()
+    assert domain.blockInfo("sda")[0] == 2**25
+
+
+def test_a_cpu_model_that_there_is_not_is_refused_and_leaves_nothing(place, at) -> None:
+    result = place.machines.launch(place.launch(cpuMode="no-such-model"))[0]
+    assert result.outcome is Outcome.REFUSED
+    assert not at.listAllDomains()
+    assert not left(at)
+
+
+def test_an_image_without_a_name_a_volume_or_a_checksum_is_refused_with_what_to_write(place) -> None:
+    from kubeup_core import Template
+
+    for image, said in (("debian", "is no image"), ("https://x.example/a.qcow2", "checksum")):
+        want = Template(cpu=1, memory=2**27, disk=2**27, arch="", image="debian-12", overrides={"image": image})
+        assert said in place.machines.check(want)[0].message
+        assert not place.machines.offers(want)
+    with pytest.raises(InvalidSpec, match="there is no image default/nothing"):
+        place.machines.launch(place.launch(image="default/nothing"))
+
+
+def test_the_console_is_what_the_machine_wrote(place) -> None:
+    launch = place.launch()
+    place.machines.launch(launch)
+    ref = seen(place).items[0].ref
+    with contextlib.suppress(NotReady):
+        assert place.machines.console(ref, 1000) == ""  # nothing has booted
+    log = next(place.hypervisor.pool.glob("*console.log"))
+    with log.open("a") as file:
+        file.write("\x1b[1mhello\r\n")
+    assert place.machines.console(ref, 1000) == "hello\n"
