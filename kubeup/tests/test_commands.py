@@ -191,6 +191,19 @@ def test_providers_shows_what_is_installed_and_how_it_is_configured(up: Any) -> 
     assert "account" in up.json("providers", "sim")["config"]["properties"]
 
 
+def test_hosts_of_an_inventory_are_listed_with_who_has_them(kubeup: Any, texts: dict[str, str], until: Until) -> None:
+    yard = texts["provider"].replace("bootSeconds: [0, 0]", "bootSeconds: [0, 0], hosts: [h1, h2, h3]")
+    kubeup("up", "-f", kubeup.write(yard, texts["cluster"], texts["pool"]))
+    until(lambda: kubeup("providers", "hosts", "yard").out.count("Claimed") == 2)
+    lines = kubeup("providers", "hosts", "yard").out.splitlines()
+    assert lines[0].split() == ["PROVIDER", "HOST", "STATE", "MACHINE", "ZONE", "SIZE"]
+    assert sorted(" ".join(line.split()[2:4]) for line in lines[1:]) == ["Claimed web-0", "Claimed web-1", "Free"]
+    assert [h["name"] for h in kubeup.json("providers", "hosts")["hosts"]] == ["h1", "h2", "h3"]
+    assert "Provider docker has no hosts" in kubeup("providers", "hosts", "docker").out
+    assert "there is no Provider 'mars'" in kubeup("providers", "hosts", "mars", code=3).err
+    assert "one TYPE" in kubeup("providers", "sim", "yard", code=3).err
+
+
 def test_a_broken_plugin_is_named_and_stops_nothing(up: Any) -> None:
     mine = up.home / "mine.py"
     mine.write_text("raise RuntimeError('of no use')\n")

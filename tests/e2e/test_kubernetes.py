@@ -185,20 +185,7 @@ def test_three_control_planes_and_two_workers_come_up_heal_scale_and_go(
     assert workload.ready() == {m["metadata"]["name"] for m in kubeup.machines() if m["spec"]["role"] != "loadBalancer"}
     assert len({n["status"]["nodeInfo"]["machineID"] for n in workload.nodes().values()}) == 5
 
-    # Pods on two nodes reach each other through a Service.
-    workload.kubectl("apply", "-f", "-", stdin=WEB)
-    workload.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
-    pods = workload.get("pods", "-l", "app=web")["items"]
-    assert len({p["spec"]["nodeName"] for p in pods}) == 2
-    address = workload.get("service", "web")["spec"]["clusterIP"]
-    ask = f"for i in 1 2 3 4 5 6 7 8; do printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {address} 80 | tail -n 1; done"
-    names = {p["metadata"]["name"] for p in pods}
-    for name in names:
-        until(
-            lambda name=name: set(workload.kubectl("exec", name, "--", "sh", "-c", ask).split()) == names,
-            "both pods answer",
-            120,
-        )
+    _reach_each_other(workload, until)
 
     # A label and a taint of the pool appear on its Nodes; what somebody else set there stays.
     workload.kubectl("label", "node", "workers-0", "theirs=yes")
@@ -382,7 +369,8 @@ def test_workers_that_nobody_reaches_join_by_their_user_data(
 def test_a_cluster_on_hosts_that_somebody_owns_with_a_pair_of_balancers_survives_one_and_leaves_them_clean(
     kubeup: Any, until: Callable[..., None], machines: Any, bundle: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:
-    """The hosts are containers with systemd and sshd; Provider rack knows them only as addresses that it may log in to."""
+    """The hosts are containers with systemd and sshd; Provider rack knows them only as addresses that it may log in to. A second pool
+    is made by the docker provider, in the hosts' network: a mixed cluster."""
     key = tmp_path / "id_ed25519"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     hosts = _hosts(kubeup, machines, 4, key.with_suffix(".pub").read_text().strip())
@@ -392,6 +380,7 @@ def test_a_cluster_on_hosts_that_somebody_owns_with_a_pair_of_balancers_survives
         "hosts": [{"name": n, "address": h["address"], "hostKey": h["key"]} for n, h in hosts.items()],
     }
     small = {"cpu": 1, "memory": "512Mi", "disk": "1Gi"}
+    network = next(iter(hosts.values()))["network"]
     documents = [
         {"kind": "Provider", "metadata": {"name": "rack"}, "spec": {"type": "ssh", "config": rack}},
         {"kind": "Provider", "metadata": {"name": "pair"}, "spec": {"type": "haproxy", "config": {"hosts": 2}}},
@@ -404,19 +393,25 @@ def test_a_cluster_on_hosts_that_somebody_owns_with_a_pair_of_balancers_survives
                 "endpoint": {"host": shared, "loadBalancer": "pair"},
                 "controlPlane": {"replicas": 1, "machine": small},
                 "machine": small,
+                "network": {"routed": True},
+                "overrides": {"docker": {"network": network}},
             },
         },
         {"kind": "NodePool", "metadata": {"name": "workers"}, "spec": {"cluster": "demo", "replicas": 1, "machine": small}},
+        {
+            "kind": "NodePool",
+            "metadata": {"name": "more"},
+            "spec": {"cluster": "demo", "replicas": 1, "provider": "engine", "machine": {"cpu": 1, "memory": "1Gi"}},
+        },
     ]
     file = kubeup.write(yaml.safe_dump_all({"apiVersion": "kubeup.dev/v1alpha1", **d} for d in documents), "rack.yaml")
     try:
         kubeup("up", "-f", file, "--timeout", "12m", seconds=780)
         workload = Workload(kubeup)
         assert f"https://{shared}:6443" in Path(workload.file).read_text()
-        assert workload.ready() == {"demo-control-plane-0", "workers-0"}
+        assert workload.ready() == {"demo-control-plane-0", "workers-0", "more-0"}
         assert kubeup("providers", "hosts", "rack").count("Claimed") == 4
-        workload.kubectl("apply", "-f", "-", stdin=WEB.replace("replicas: 2", "replicas: 1"))
-        workload.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
+        _reach_each_other(workload, until)
 
         # The machine that holds the API's address stops.
         def holds(name: str) -> bool:
@@ -452,11 +447,12 @@ def test_a_cluster_on_hosts_that_somebody_owns_with_a_pair_of_balancers_survives
         kubeup.kubectl("patch", "cluster", "yard", "--type=merge", "-p", '{"spec": {"paused": false}}')
         for name in ("demo", "yard"):
             kubeup.kubectl("delete", "cluster", name, "--ignore-not-found", "--wait=false")
-        until(lambda: machines.ps(cluster_name="yard") == [], "nothing is left", 300)
+        until(lambda: kubeup.get("clusters")["items"] == [], "both clusters are gone", 300)
+    assert machines.ps(cluster_name="yard") == []
 
 
 def _hosts(kubeup: Any, machines: Any, count: int, key: str) -> dict[str, dict[str, str]]:
-    """Containers that stand for hosts, which let this key in: name -> address, key (the host's) and id (the container's)."""
+    """Containers that stand for hosts, which let this key in: name -> address, key (the host's), id (the container's) and network."""
     documents = [
         {
             "kind": "Provider",
@@ -478,7 +474,8 @@ def _hosts(kubeup: Any, machines: Any, count: int, key: str) -> dict[str, dict[s
         address = next(a["address"] for a in status["addresses"] if a["type"] == "InternalIP")
         told = "until [ -s /etc/ssh/ssh_host_ed25519_key.pub ]; do sleep 1; done; cut -d ' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub"
         public = _inside(machines.host, status["id"], told).strip()
-        found[machine["metadata"]["name"]] = {"address": address, "key": public, "id": status["id"]}
+        (network,) = machines.call("GET", f"/containers/{status['id']}/json")["NetworkSettings"]["Networks"]
+        found[machine["metadata"]["name"]] = {"address": address, "key": public, "id": status["id"], "network": network}
     kubeup.kubectl("patch", "cluster", "yard", "--type=merge", "-p", '{"spec": {"paused": true}}')
     return found
 
@@ -523,6 +520,23 @@ def _machine(kubeup: Any, name: str) -> dict[str, Any]:
 def _replaced(kubeup: Any, pool: str, victim: dict[str, Any], count: int) -> bool:
     ready = [m for m in kubeup.machines(ready=True) if m["spec"].get("pool") == pool]
     return len(ready) == count and victim["metadata"]["uid"] not in {m["metadata"]["uid"] for m in ready}
+
+
+def _reach_each_other(workload: Workload, until: Callable[..., None]) -> None:
+    """Pods on two nodes, through a Service."""
+    workload.kubectl("apply", "-f", "-", stdin=WEB)
+    workload.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
+    pods = workload.get("pods", "-l", "app=web")["items"]
+    assert len({p["spec"]["nodeName"] for p in pods}) == 2
+    address = workload.get("service", "web")["spec"]["clusterIP"]
+    ask = f"for i in 1 2 3 4 5 6 7 8; do printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {address} 80 | tail -n 1; done"
+    names = {p["metadata"]["name"] for p in pods}
+    for name in names:
+        until(
+            lambda name=name: set(workload.kubectl("exec", name, "--", "sh", "-c", ask).split()) == names,
+            "both pods answer",
+            120,
+        )
 
 
 def _joined(kubeup: Any, pool: str) -> set[str]:

@@ -23,6 +23,7 @@ from kubeup_core.supplier import (
     Ref,
     Result,
     Scope,
+    SlotState,
     Snapshot,
     Template,
 )
@@ -103,7 +104,23 @@ class Machines:
         if self._client.settings().create == "steps":
             disks = self._client.call("Disk", "list", lambda: self._cloud.disks.find(marks.within(scope)))
             strays = tuple(Ref(id=disk.id, mark=marks.mark_of(disk, "Machine")) for disk in disks)
-        return Snapshot(items=tuple(self._state(view) for view in views), unreachable=unreachable, strays=strays)
+        items = tuple(self._state(view) for view in views)
+        return Snapshot(items=items, unreachable=unreachable, strays=strays, slots=self._slots(views, unreachable))
+
+    def _slots(self, views: Sequence[MachineView], unreachable: frozenset[str]) -> tuple[SlotState, ...]:
+        """Of an inventory, all its hosts: who has them is known of ours only."""
+        hosts = self._settings.hosts
+        if not hosts:
+            return ()
+        ours = {view.machine.slot: view.machine.hostname for view in views if view.phase not in (physics.OVER, physics.REFUSED)}
+        free = self._client.call("Machine", "listHosts", self._cloud.compute.hosts)
+
+        def state(host: str) -> str:
+            if unreachable & {host, "*"}:
+                return "unreachable"
+            return "claimed" if host in ours else "free" if host in free else "taken"
+
+        return tuple(SlotState(name=host, state=state(host), machine=ours.get(host, "")) for host in hosts)
 
     def delete(self, refs: Sequence[Ref]) -> Sequence[Result]:
         compute, words = self._cloud.compute, dict[int, str]()
