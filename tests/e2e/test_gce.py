@@ -45,7 +45,7 @@ def test_the_example_is_made_at_gce_and_taken_down_to_nothing(
 ) -> None:
     world = emulator.world("my-project")
     world.real_time()
-    world.duration = 1.0
+    world.duration = 0.3
     nowhere = {f"{scheme}_PROXY": "http://127.0.0.1:9" for scheme in ("HTTP", "HTTPS")}
     kubeup.env.update(nowhere, NO_PROXY="127.0.0.1,localhost", NO_GCE_CHECK="true")
     provider = PROVIDER.format(key=KEY, project=world.project, url=emulator.url)
