@@ -15,6 +15,7 @@ from kubeup_core import (
     BaseMachines,
     Launch,
     MachineState,
+    Mark,
     NotFound,
     NotReady,
     Offer,
@@ -169,12 +170,10 @@ class LibvirtMachines(BaseMachines):
         """What the machine said on its console, which nobody else can write to; "" until it has."""
         if domain.uuid not in self._keys and domain.active and domain.mark:
             try:
-                said = self._hypervisor.tail(marks.volume_name(domain.mark, marks.CONSOLE), CONSOLE_BYTES).decode(
-                    errors="replace"
-                )
-            except SupplierError:
+                said = self._said(domain.mark, CONSOLE_BYTES)
+            except SupplierError:  # it is looked for again
                 return ""
-            for keys in HOST_KEYS.findall(TERMINAL.sub("", said)):
+            for keys in HOST_KEYS.findall(said):
                 found = re.findall(r"^((?:ssh|ecdsa)-[a-z0-9-]+ [A-Za-z0-9+/=]+)", keys, re.MULTILINE)
                 self._keys[domain.uuid] = "\n".join(found)
         return self._keys.get(domain.uuid, "")
@@ -225,16 +224,19 @@ class LibvirtMachines(BaseMachines):
         domain = self._owned(ref)
         if limit <= 0 or domain.mark is None:
             return ""
-        name = marks.volume_name(domain.mark, marks.CONSOLE)
-        try:
-            said = self._hypervisor.tail(name, limit)
-        except NotFound:  # the pool has not seen the file yet
-            self._hypervisor.refresh()
+        return self._said(domain.mark, limit).encode()[-limit:].decode(errors="ignore")
+
+    def _said(self, mark: Mark, limit: int) -> str:
+        """The end of the console's file, which the pool only knows once it was looked at anew."""
+        name = marks.volume_name(mark, marks.CONSOLE)
+        for known in (True, False):
+            if not known:
+                self._hypervisor.refresh()
             try:
-                said = self._hypervisor.tail(name, limit)
+                return TERMINAL.sub("", self._hypervisor.tail(name, limit).decode(errors="replace"))
             except NotFound:
-                return ""
-        return TERMINAL.sub("", said.decode(errors="replace")).encode()[-limit:].decode(errors="ignore")
+                continue
+        return ""
 
     def reboot(self, ref: Ref) -> None:
         self._owned(ref)
