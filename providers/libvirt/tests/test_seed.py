@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from kubeup_core import Mark
-from kubeup_libvirt import LibvirtConfig, LibvirtOverrides, marks, seed
+from kubeup_core import Context, InvalidSpec, Mark
+from kubeup_libvirt import LibvirtConfig, LibvirtOverrides, build, marks, seed
 from kubeup_libvirt.config import overrides
 
 MARK = Mark(installation="i", cluster="", cluster_name="a.b c", kind="Volume", maker="m", keep=True)
@@ -55,6 +56,15 @@ def test_overrides_that_cannot_be_meant_name_their_field_and_those_that_there_ar
     assert isinstance(problems, list)
     assert {p.path for p in problems} == {"spec.overrides.libvirt.addresses", "spec.overrides.libvirt.disc"}
     assert "cmdline" in problems[0].remedy
+
+
+def test_without_libvirt_python_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "libvirt", None)
+    for module in [name for name in sys.modules if name.startswith("kubeup_libvirt.")]:
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(InvalidSpec, match="libvirt-python is not installed") as caught:
+        build(LibvirtConfig(), Context(installation="i"))
+    assert "libvirt-dev" in caught.value.remedy
 
 
 def test_the_example_is_valid() -> None:

@@ -6,7 +6,7 @@ Provider is built. `config.py` is what people write, `client.py` the only place 
 
 from __future__ import annotations
 
-from kubeup_core import Context, ProviderRegister, Suppliers, hookimpl
+from kubeup_core import Context, InvalidSpec, ProviderRegister, Suppliers, hookimpl
 
 from .config import LibvirtConfig, LibvirtOverrides
 
@@ -19,7 +19,15 @@ def kubeup_register_providers(register: ProviderRegister) -> None:
 
 
 def build(config: LibvirtConfig, context: Context) -> Suppliers:
-    """The suppliers of one libvirt. Asks it what it can do; raises NotReady when it does not answer."""
-    from .suppliers import suppliers
-
+    """The suppliers of one libvirt. Asks it what it can do; raises NotReady when it does not answer,
+    and InvalidSpec when libvirt-python is not there."""
+    try:
+        from .suppliers import suppliers
+    except ModuleNotFoundError as error:
+        if error.name != "libvirt":
+            raise
+        raise InvalidSpec(
+            "libvirt-python is not installed, which the provider libvirt speaks through",
+            remedy="apt-get install libvirt-dev pkg-config gcc python3-dev; pip install 'kubeup-libvirt[libvirt]'; kubeup restart",
+        ) from error
     return suppliers(config, context)
