@@ -518,6 +518,7 @@ def test_the_public_surface_of_the_core_is_exactly_this():
         "Rule",
         "Scope",
         "SecretRef",
+        "SlotState",
         "Snapshot",
         "SnapshotStore",
         "SnapshotStoreRegister",
