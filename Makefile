@@ -27,7 +27,7 @@ local-down: .venv/dev ## take that cluster away again
 
 test: .venv/dev ## set up, and run every test
 	@$(BIN)/python tests/artifacts/system.py
-	@$(BIN)/python -c 'import libvirt' 2>/dev/null || $(BIN)/pip install -q -c constraints.txt libvirt-python || echo "going on without libvirt-python: its tests skip"
+	@$(BIN)/python -c 'import libvirt' 2>/dev/null || { pkg-config --exists libvirt && $(BIN)/pip install -q -c constraints.txt libvirt-python; } || echo "going on without libvirt-python: its tests skip"
 	@$(BIN)/python tests/artifacts bundle || echo "going on without: the tests of real Kubernetes say what they miss"
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
