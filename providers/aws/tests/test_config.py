@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 
 def test_no_field_is_required() -> None:
-    assert AwsConfig() == AwsConfig(region=None, endpoint_url=None, assume_role=None)
+    assert AwsConfig() == AwsConfig(region=None, endpoint_url=None, assume_role=None, settle=300)
     AwsOverrides()
 
 

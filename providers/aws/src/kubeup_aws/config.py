@@ -41,6 +41,12 @@ class AwsConfig(_Model):
         description="Where the API is, for places that speak EC2's and are not AWS",
     )
     assume_role: AssumeRole | None = Field(default=None, description="A role to take on")
+    settle: float = Field(
+        default=300,
+        ge=0,
+        le=3600,
+        description="Seconds for which the API may hide what was just made. 300 is what EC2 says; less only where it is another API",
+    )
 
 
 class AwsOverrides(_Model):

@@ -2,7 +2,7 @@
 
 Names are made from marks, as the service finds nothing by tags; the tags, asked for by name, prove whose it is. A listener is made
 last, so where one is, its target group is as it should be. Target groups and the security group outlive the balancer for minutes when
-it is deleted: then they are strays, which `delete` takes.
+it is deleted: until then it is shown as half-made, and `delete` takes them.
 """
 
 from __future__ import annotations
@@ -80,15 +80,16 @@ class AwsLoadBalancers:
         return _state(balancer, want.mark, members)
 
     def observe(self, scope: Scope) -> Snapshot[LoadBalancerState]:
-        items, strays = [], []
+        items = []
         for made in self._sets(scope.installation):
             if not scope.covers(made.mark):
                 continue
             if made.balancer is None:
-                strays += [Ref(id=id, mark=made.mark) for id in made.ids()]
+                # Not strays: the object must stay until the last of them is gone
+                items += [LoadBalancerState(ref=Ref(id=id, mark=made.mark), phase=Phase.PARTIAL) for id in made.ids()]
             else:
                 items.append(_state(made.balancer, made.mark, {}))
-        return Snapshot(items=tuple(items), strays=tuple(strays))
+        return Snapshot(items=tuple(items))
 
     def delete(self, ref: Ref) -> None:
         made = next((m for m in self._sets(ref.mark.installation) if m.mark.same(ref.mark)), None)

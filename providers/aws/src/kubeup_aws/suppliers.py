@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kubeup_core import Capabilities, Context, Denied, Identity, Problem, Suppliers
 
@@ -17,9 +18,6 @@ from .machines import PAGE, AwsMachines
 from .networks import AwsNetworks
 from .volumes import AwsVolumes
 
-SETTLE = 300.0
-"""Seconds for which EC2 may hide what was just made, as its guide to eventual consistency says."""
-
 TOKEN_LIFE = 86400.0
 """Seconds for which EC2 promises to know a ClientToken."""
 
@@ -32,7 +30,6 @@ cloud-init query ds.meta_data.ami_launch_index"""
 CAPABILITIES = Capabilities(
     batch_limit=PAGE,
     user_data_limit=USER_DATA_BYTES,
-    settle=SETTLE,
     token_life=TOKEN_LIFE,
     whoami=WHOAMI,
     access="ssh",
@@ -68,7 +65,7 @@ def suppliers(config: AwsConfig, context: Context) -> Suppliers:
 
     return Suppliers(
         identity=identity,
-        capabilities=CAPABILITIES,
+        capabilities=replace(CAPABILITIES, settle=config.settle),
         machines=machines,
         networks=AwsNetworks(aws, catalog),
         load_balancers=AwsLoadBalancers(aws),
