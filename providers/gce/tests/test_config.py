@@ -66,6 +66,14 @@ def test_a_project_whose_network_is_named_must_have_it(place: Any) -> None:
     assert caught.value.path == "spec.overrides.gce.network"
 
 
+def test_more_ssh_keys_than_fit_are_refused_before_a_rule_is_made(place: Any) -> None:
+    keys = tuple("ssh-rsa " + "A" * 700 for _ in range(3))
+    with pytest.raises(InvalidSpec) as caught:
+        place.network(ssh_keys=keys)
+    assert caught.value.path == "spec.machine.sshKeys"
+    assert not [path for path in place.world.everything() if "firewalls" in path]
+
+
 @pytest.mark.parametrize("value", [{"project": "My Project"}, {"endpoint": "compute.googleapis.com"}, {"zone": "a"}])
 def test_a_config_with_a_mistake_is_refused(value: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

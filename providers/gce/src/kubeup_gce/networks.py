@@ -29,6 +29,9 @@ from .parts import Part, Parts
 CIDR = "10.10.0.0/16"
 """Of a subnetwork when nobody says; apart from the defaults for pods and services."""
 
+DESCRIPTION = 2048
+"""Characters, of what carries the mark where there are no labels."""
+
 ROOM = 14
 """Characters of a name that are kept free for what is put behind it."""
 
@@ -116,6 +119,12 @@ class GceNetworks:
         the network is in use. The last one made is the one that says so, here and to `observe`."""
         wanted = dict(_rules(want.rules, id, network))
         description = marks.text(want.mark, id=id, region=self._compute.region, **more)
+        if len(description) > DESCRIPTION:
+            raise InvalidSpec(
+                f"the ssh keys of network {want.name} do not fit into the {DESCRIPTION} characters of a description",
+                path="spec.machine.sshKeys",
+                remedy="use fewer keys, or ed25519 instead of RSA",
+            )
         there = {part.name: (part, record) for part, record in self._rules(want.mark)}
         ready = [self._ruled(want.mark, name, {**wanted[name], "description": description}, there) for name in wanted]
         last = _last_name(id)
