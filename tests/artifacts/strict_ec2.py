@@ -127,7 +127,9 @@ class Ec2:
             params["MaxCount"] = str(min(most, self.room))
             self.room -= int(params["MaxCount"])
         params["MinCount"] = params["MaxCount"]  # moto makes as many as the least
-        params = {key: value for key, value in params.items() if not key.startswith("IamInstanceProfile.")}  # nobody made one here
+        params = {
+            key: value for key, value in params.items() if not key.startswith("IamInstanceProfile.")
+        }  # nobody made one here
         answer = self._aws.xml(params)
         ids = re.findall(r"<instanceId>(i-\w+)</instanceId>", answer)
         self._tokens[token] = digest, ids
