@@ -192,7 +192,7 @@ def test_providers_shows_what_is_installed_and_how_it_is_configured(up: Any) -> 
 
 
 def test_hosts_of_an_inventory_are_listed_with_who_has_them(kubeup: Any, texts: dict[str, str], until: Until) -> None:
-    yard = texts["provider"].replace("bootSeconds: [0, 0]", "bootSeconds: [0, 0], hosts: [h1, h2, h3]")
+    yard = texts["provider"].replace("bootSeconds: [0, 0]", "bootSeconds: [0, 0], account: inventory, hosts: [h1, h2, h3]")
     kubeup("up", "-f", kubeup.write(yard, texts["cluster"], texts["pool"]))
     until(lambda: kubeup("providers", "hosts", "yard").out.count("Claimed") == 2)
     lines = kubeup("providers", "hosts", "yard").out.splitlines()
