@@ -139,7 +139,7 @@ class NetBox(Box):
 
     def pids(self, program: str = "") -> list[int]:
         said = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True, check=False).stdout
-        return [int(pid) for pid in said.split() if program in Path(f"/proc/{pid}/comm").read_text()]
+        return [int(pid) for pid in said.split() if program in _name(pid)]
 
     def kill(self, program: str = "") -> None:
         for pid in self.pids(program):
@@ -148,6 +148,13 @@ class NetBox(Box):
 
     def cable(self, plugged: bool) -> None:
         _ip("-n", self.namespace, "link", "set", "eth0", "up" if plugged else "down")
+
+
+def _name(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return "one that has ended"
 
 
 def _ip(*words: str) -> None:
