@@ -112,3 +112,38 @@ def test_what_a_host_says_is_read_whole_or_not_at_all() -> None:
         if b"room" not in text[:end]:
             with pytest.raises(Unknown):
                 read(text[:end])
+
+
+def test_a_host_that_is_switched_off_holds_the_others_up_once_and_not_at_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kubeup_core import NotReady
+    from kubeup_ssh import fleet as fleets
+
+    text = b"== host\ncpu 4\nmemory 8\ndisk 9\narch x86_64\nos debian-12\nboot b\naddress 10.0.0.1\nroom 5\n"
+    asked: list[str] = []
+    now = [1000.0]
+
+    class Doors:
+        def run(self, host: Any, script: str, stdin: bytes = b"", timeout: float = 30.0) -> tuple[int, bytes]:
+            asked.append(host.name)
+            if host.name == "off" and now[0] < 1100:
+                raise NotReady("off does not answer", code="Timeout")
+            return 0, text
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(fleets.time, "monotonic", lambda: now[0])
+    fleet = fleets.Fleet(hosts(config(hosts=["on", "off"])), Doors(), lambda bucket, cost: None)  # type: ignore[arg-type]
+    try:
+        for _ in range(3):
+            found = fleet.look()
+            assert isinstance(found["on"], Look)
+            assert isinstance(found["off"], NotReady)
+        assert (asked.count("on"), asked.count("off")) == (3, 1)
+        now[0] += fleets.SILENT + 1
+        fleet.look()
+        assert asked.count("off") == 2
+        now[0] = 1200.0
+        assert isinstance(fleet.look()["off"], Look)
+    finally:
+        fleet.close()

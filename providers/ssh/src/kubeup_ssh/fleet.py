@@ -30,6 +30,10 @@ FRESH = 20.0
 WIDTH = 64
 """Hosts that are asked side by side: nearly all of the time is waiting for them."""
 
+SILENT = 15.0
+"""Seconds for which a host that let a connection time out is taken at its word: else one that is switched off would make every look at
+all the others take as long as its time-out."""
+
 LIMIT = 25.0
 """Seconds for one call, connecting included."""
 
@@ -49,6 +53,7 @@ class Fleet:
         self._lock = threading.Lock()
         self._seen: dict[str, tuple[float, Found]] = {}
         self._sized: dict[str, Look] = {}
+        self._silent: dict[str, tuple[float, SupplierError]] = {}
 
     def close(self) -> None:
         self._workers.shutdown(wait=False, cancel_futures=True)
@@ -109,13 +114,20 @@ class Fleet:
     def _look(self, host: Host) -> Found:
         with self._lock:
             before = self._sized.get(host.name)
+            until, silence = self._silent.get(host.name, (0.0, None))
+        if silence is not None and time.monotonic() < until:
+            return silence
         try:
             call = f"look '{host.volume_folder}' '{host.volume_group}' '{before.boot if before else ''}'"
             found = read(self.call(host, call), before)
             with self._lock:
                 self._sized[host.name] = found
+                self._silent.pop(host.name, None)
             return found
         except SupplierError as error:
+            if error.code == "Timeout":
+                with self._lock:
+                    self._silent[host.name] = (time.monotonic() + SILENT, error)
             return error
         except Exception as error:
             unknown = Unknown(f"host {host.name} could not be asked: {type(error).__name__}")
