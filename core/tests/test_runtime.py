@@ -16,7 +16,7 @@ from kubeup_core.errors import Place as Reach
 from kubeup_core.inprocess import InProcess
 from kubeup_core.kinds import Cluster, Machine, NodePool, Provider
 from kubeup_core.kinds.cluster import ClusterSpec
-from kubeup_core.kinds.machine import MachineSpec
+from kubeup_core.kinds.machine import MachineSpec, MachineStatus
 from kubeup_core.kinds.nodepool import NodePoolSpec
 from kubeup_core.kinds.provider import ProviderSpec
 from kubeup_core.objects import ObjectMeta
@@ -539,6 +539,32 @@ def test_an_exception_in_one_reconcile_is_backed_off_and_stops_nobody(client: In
     clock.advance(1)
     manager.step()
     assert made[0].seen == ["bad", "good", "bad"]
+    manager.stop()
+
+
+class Slow(Controller):
+    """Writes the status of an object that goes away while it decides."""
+
+    name = "slow"
+    kind = Machine
+
+    def reconcile(self, key: Key) -> Result:
+        if (found := self.env.cache.get(Machine, key.name, key.namespace)) is not None:
+            self.env.client.delete(Machine, key.name, key.namespace)
+            self.env.client.update_status(found.model_copy(update={"status": MachineStatus(state="Pending")}))
+        return Result()
+
+
+def test_an_object_that_goes_away_under_its_controller_is_no_error(client: InProcess, caplog: pytest.LogCaptureFixture) -> None:
+    manager = Manager(
+        client, plugins=Plugins({}), installation="i", controllers=lambda env: [Slow(env)], clock=FakeClock(), inline=True
+    )
+    client.create(machine("gone"))
+    manager.prepare()
+    manager.step()
+    assert client.find(Machine, "gone", "default") is None
+    assert manager.failed == []
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
     manager.stop()
 
 

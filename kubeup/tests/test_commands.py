@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from kubeup_core.plugins import discover
 
 Until = Callable[..., None]
 
@@ -217,9 +218,15 @@ def test_init_writes_a_file_that_comes_up_and_is_not_written_twice(up: Any) -> N
     assert f"wrote {file}" in up("init", "sim", "-o", str(file), "--name", "first", "--replicas", "1").out
     assert "is there already" in up("init", "sim", "-o", str(file), code=3).err
     assert "replicas: 1 " in file.read_text()
-    assert "# the one line that you swap: docker" in file.read_text()
+    assert "# the one line that you swap" in file.read_text()
     assert "Ready: 1 cluster, 1 node pool; 1 machine\n" in up("up", "-f", str(file)).out
     assert "kubeup down -f" in up("init", "docker").out
+
+
+def test_init_writes_a_provider_too_where_the_place_cannot_be_guessed(kubeup: Any) -> None:
+    provider, cluster, _ = yaml.safe_load_all(kubeup("init", "ssh").out)
+    assert cluster["spec"]["provider"] == provider["metadata"]["name"] == "my-ssh"
+    assert discover().config("ssh", provider["spec"]["config"])
 
 
 def test_backup_is_private_verified_and_never_overwrites(up: Any, kubeup: Any) -> None:

@@ -36,11 +36,10 @@ def _only_here(host: Any, *args: Any, **kwargs: Any) -> Any:
     return _LOOK_UP(host, *args, **kwargs)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _nothing_leaves() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket, "getaddrinfo", _only_here)
-        yield
+@pytest.fixture(autouse=True)
+def _nothing_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each test by itself: other distributions' tests run in the same process, and look names up."""
+    monkeypatch.setattr(socket, "getaddrinfo", _only_here)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from ..client import Client, Event
 from ..kinds import KINDS, Provider
 from ..objects import Resource
 from ..plugins import Plugins
-from ..statuses import AlreadyExists, Conflict
+from ..statuses import AlreadyExists, Conflict, NotFound
 from .cache import Cache, CachedClient
 from .calls import Calls, Dropped, InProgress
 from .clock import Clock, SystemClock
@@ -177,7 +177,7 @@ class Manager:
                 self.queue.add(item, running.after)
         except Dropped:
             self.queue.add(item, 1.0)
-        except (Conflict, AlreadyExists) as error:
+        except (Conflict, AlreadyExists, NotFound) as error:
             log.debug("%s %s decided on what has changed meanwhile: %s", name, "/".join(key), error)
             self.queue.retry(item)
         except Exception as error:

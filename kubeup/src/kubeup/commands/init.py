@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
+import yaml
 
 from ..errors import BAD_INPUT, CommandError
 from ..options import plugin_option
+
+if TYPE_CHECKING:
+    from kubeup_core.hookspecs import ModelClass
 
 TEMPLATE = """\
 # Written by `kubeup init {type}`. Bring it up:  kubeup up -f {file}      and down again:  kubeup down -f {file}
@@ -19,7 +24,7 @@ kind: Cluster
 metadata:
   name: {name}
 spec:
-  provider: {ref}            # the one line that you swap: {others}
+  provider: {ref}            # the one line that you swap, for another of: kubeup providers
 {kubernetes}  # protect: true            # the API itself then refuses to delete it
 """
 
@@ -126,8 +131,7 @@ def render(type_: str, name: str, replicas: int, file: str, plugins: tuple[str, 
         chosen = installed.find(type_)
     except PluginError as error:
         raise CommandError(error.message, error.remedy, BAD_INPUT) from error
-    others = " | ".join(sorted(t for t in installed.providers if t != type_)) or "the name of any other Provider"
-    needed = {field: info for field, info in chosen.config.model_fields.items() if info.is_required()}
+    config = "" if type_ in installed.implicit() else _config(chosen.config)
     alone = bool(kubernetes) and replicas == 0  # without a pool the control planes run workloads
     return (TEMPLATE if alone else TEMPLATE + POOL).format(
         type=type_,
@@ -137,15 +141,19 @@ def render(type_: str, name: str, replicas: int, file: str, plugins: tuple[str, 
         cpu=2 if kubernetes else 1,
         memory="2Gi" if kubernetes else "256Mi" if type_ == "docker" else "1Gi",
         kubernetes=kubernetes,
-        others=others,
-        ref=f"my-{type_}" if needed else type_,
-        provider=PROVIDER.format(type=type_, config=_config(needed)) if needed else "",
+        ref=f"my-{type_}" if config else type_,
+        provider=PROVIDER.format(type=type_, config=config) if config else "",
     )
 
 
-def _config(fields: dict[str, Any]) -> str:
+def _config(model: ModelClass) -> str:
+    """The example that the model's JSON schema gives, else its required fields."""
+    if examples := model.model_json_schema().get("examples"):
+        return textwrap.indent(yaml.safe_dump(examples[0], sort_keys=False).rstrip(), "    ")
     lines = []
-    for name, info in fields.items():
+    for name, info in model.model_fields.items():
+        if not info.is_required():
+            continue
         about = f"  # {info.description}" if info.description else ""
         lines.append(f"    {info.alias or name}: CHANGE-ME{about}")
     return "\n".join(lines)

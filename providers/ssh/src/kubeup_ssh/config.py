@@ -80,6 +80,12 @@ class HostEntry(Login):
 class SshConfig(Login):
     """An inventory of hosts."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"user": "admin", "key": {"path": "~/.ssh/id_ed25519"}, "hosts": ["host[1-3].example.org"]}]
+        }
+    )
+
     hosts: list[HostEntry | str] = Field(default_factory=list, description="The hosts; text is an address")
     inventory: str | None = Field(
         default=None, min_length=1, description="A YAML file where kubeup runs, with the same fields as this config"
