@@ -9,7 +9,7 @@
 #   runner ROOT forget                    the machine's membership is over: no step counts as done any more
 #
 # ROOT/lock         held by the runner that runs: the kernel frees it when that is killed, or the machine reboots
-# ROOT/step         process group of the step that runs: what a killed runner leaves behind is ended before the next one goes on
+# ROOT/step         process group of the step that runs, or empty: what a killed runner leaves behind is ended before the next one goes on
 # ROOT/done/        a marker for each step that was done: its name and digest
 # ROOT/blobs/       large files, by sha256; removed when their job is over
 # ROOT/jobs/JOB/    steps/ (gone after the run: secrets are among them), blobs, results.ATTEMPT (a JSON object on each line), log/
@@ -26,9 +26,10 @@ size() {
     if [ -f "$1" ]; then wc -c <"$1" | tr -d ' '; else echo 0; fi
 }
 
-uptime() {
+# Seconds since the machine was started, into $now.
+clock() {
     read -r now rest </proc/uptime
-    echo "${now%%.*}"
+    now=${now%%.*}
 }
 
 # When a process started, in ticks: with its id, it names one process for ever.
@@ -154,7 +155,8 @@ end() {
 one() {
     marker=$root/done/$name-$digest
     log=$folder/log/$name
-    began=$(uptime)
+    clock
+    began=$now
     code=0
     tell "{\"step\":\"$name\",\"state\":\"running\",\"number\":$number,\"total\":$total}"
     : >"$log"
@@ -169,7 +171,7 @@ one() {
         done_ skipped
         return 0
     fi
-    if ! (put_files) 9>&- >>"$log" 2>&1; then
+    if [ -s "$step/files" ] && ! (put_files) 9>&- >>"$log" 2>&1; then
         code=1
         done_ failed
         return 1
@@ -193,8 +195,10 @@ one() {
 }
 
 done_() {
-    tail=$(tail -c "$TAIL" "$log" | base64 | tr -d '\n')
-    tell "{\"step\":\"$name\",\"state\":\"$1\",\"exit\":$code,\"seconds\":$(($(uptime) - began)),\"tail\":\"$tail\"}"
+    clock
+    tail=
+    if [ -s "$log" ]; then tail=$(tail -c "$TAIL" "$log" | base64 | tr -d '\n'); fi
+    tell "{\"step\":\"$name\",\"state\":\"$1\",\"exit\":$code,\"seconds\":$((now - began)),\"tail\":\"$tail\"}"
 }
 
 tell() {
@@ -209,7 +213,7 @@ tell() {
 # shellcheck disable=SC2016
 BEGIN='
 script=$1 note=$2 runner=$3
-mine() { set -- $(sed "s/.*) //" "/proc/$$/stat"); born=${20}; [ "$2" = "$runner" ]; }
+mine() { read -r stat <"/proc/$$/stat"; set -- ${stat##*) }; born=${20}; [ "$2" = "$runner" ]; }
 mine || exit 1
 echo "$$ $born" >"$note"
 mine || exit 1
@@ -232,7 +236,7 @@ kill -KILL "-$child"
 
 # Runs a shell script as a session of its own, so that all of it can be ended when its time is over. Its exit code is in $code.
 limited() {
-    rm -f "$folder/late"
+    if [ -f "$folder/late" ]; then rm -f "$folder/late"; fi
     (cd / && umask 022 && exec setsid sh -c "$BEGIN" step "$1" "$root/step" "$$") </dev/null >>"$log" 2>&1 9>&- &
     child=$!
     setsid sh -c "$GUARD" guard "$limit" "$folder/late" "$child" "$root/step" </dev/null >/dev/null 2>&1 9>&- &
@@ -243,13 +247,13 @@ limited() {
     kill -KILL "-$guard" 2>/dev/null
     kill -KILL "$guard" 2>/dev/null
     wait "$guard" 2>/dev/null
-    rm -f "$root/step"
+    : >"$root/step"
     return "$code"
 }
 
 # A runner that was killed, alone: its step may still run.
 end_leftover() {
-    if [ -f "$root/step" ]; then
+    if [ -s "$root/step" ]; then
         read -r child born <"$root/step"
         if [ -n "${born:-}" ] && [ "$(birth "$child")" = "$born" ]; then
             kill -KILL "-$child" 2>/dev/null
