@@ -193,6 +193,20 @@ def test_implicit_providers_are_made_once_and_never_replace_a_persons_own(harnes
     assert ensure_implicit(h.client, h.plugins) == []
 
 
+def test_a_provider_of_the_environment_comes_to_be_when_something_names_it(harness: Make) -> None:
+    build = Builder()
+    found = plugins(fake=build)
+    h = harness(plugins=replace(found, providers={**found.providers, "fake": replace(found.find("fake"), ambient=True)}))
+    assert "fake" not in ensure_implicit(h.client, h.plugins)
+    h.demo(0)
+    h.settle()
+    assert build.contexts == [], "nobody is spoken to whom nobody asked for"
+    h.apply({"kind": "Cluster", "metadata": {"name": "far"}, "spec": {"provider": "fake"}})
+    h.settle()
+    assert h.get(Provider, "fake").labels["kubeup.dev/auto"] == "true"
+    assert h.condition(Provider, "fake", "Ready")[:2] == ("True", "Usable")
+
+
 def test_denied_stops_creating_still_deletes_and_goes_on_when_a_check_succeeds(harness: Make) -> None:
     h = harness()
     h.demo(2)

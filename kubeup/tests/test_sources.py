@@ -96,13 +96,12 @@ def test_an_https_address_is_a_source_and_its_certificate_is_checked(
     assert not kubeup.state.exists()
 
 
-def test_a_plugin_file_brings_machines_up_and_down_and_is_remembered(kubeup: Any, tmp_path: Path) -> None:
-    toy_cloud = load_file(TUTORIAL / "toy_cloud.py")
-    cloud = toy_cloud.ToyCloud()
-    mine = tmp_path / "mine.py"
-    mine.write_text(TUTORIAL.joinpath("kubeup_toy.py").read_text())
-    server = cloud.serve()
-    over = threading.Event()
+@pytest.fixture
+def toys() -> Iterator[Any]:
+    """The cloud of the tutorial, served, and its time passing. `.url` is where."""
+    cloud = load_file(TUTORIAL / "toy_cloud.py").ToyCloud()
+    server, over = cloud.serve(), threading.Event()
+    cloud.url = f"http://127.0.0.1:{server.server_address[1]}"
 
     def time_passes() -> None:
         while not over.wait(0.1):
@@ -110,24 +109,41 @@ def test_a_plugin_file_brings_machines_up_and_down_and_is_remembered(kubeup: Any
 
     thread = threading.Thread(target=time_passes)
     thread.start()
-    try:
-        file = kubeup.write(TOY.format(url=f"http://127.0.0.1:{server.server_address[1]}"))
-        assert "pip install kubeup-toy" in kubeup("up", "-f", file, code=3).err
-        out = kubeup("up", "-f", file, "--plugin", str(mine)).out
-        assert "provider toys: toy:account-1, as account-1" in out
-        assert "Ready: 1 provider, 1 cluster, 1 node pool; 2 machines" in out
-        assert {m["state"] for m in cloud.machines.values()} == {"running"}
-        pid = kubeup.server["pid"]
-        assert "unchanged" in kubeup("apply", "-f", file).out, "the server's plugins are known without being named again"
-        assert kubeup.server["pid"] == pid
-        with mine.open("a") as plugin:
-            plugin.write("# edited\n")
-        assert "have changed: restarting the server" in kubeup("apply", "-f", file).out
-        kubeup("stop")
-        assert "Complete listings" in kubeup("down", "--yes").out
-        assert [m for m in cloud.machines.values() if m["state"] in ("starting", "running")] == []
-    finally:
-        over.set()
-        thread.join()
-        server.shutdown()
-        server.server_close()
+    yield cloud
+    over.set()
+    thread.join()
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_plugin_file_brings_machines_up_and_down_and_is_remembered(kubeup: Any, toys: Any, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(TUTORIAL.joinpath("kubeup_toy.py").read_text())
+    file = kubeup.write(TOY.format(url=toys.url))
+    assert "pip install kubeup-toy" in kubeup("up", "-f", file, code=3).err
+    out = kubeup("up", "-f", file, "--plugin", str(mine)).out
+    assert "provider toys: toy:account-1, as account-1" in out
+    assert "Ready: 1 provider, 1 cluster, 1 node pool; 2 machines" in out
+    assert {m["state"] for m in toys.machines.values()} == {"running"}
+    pid = kubeup.server["pid"]
+    assert "unchanged" in kubeup("apply", "-f", file).out, "the server's plugins are known without being named again"
+    assert kubeup.server["pid"] == pid
+    with mine.open("a") as plugin:
+        plugin.write("# edited\n")
+    assert "have changed: restarting the server" in kubeup("apply", "-f", file).out
+    kubeup("stop")
+    assert "Complete listings" in kubeup("down", "--yes").out
+    assert [m for m in toys.machines.values() if m["state"] in ("starting", "running")] == []
+
+
+def test_a_provider_of_the_environment_is_declared_by_being_named(kubeup: Any, toys: Any, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    plugin = TUTORIAL.joinpath("kubeup_toy.py").read_text()
+    mine.write_text(plugin.replace("http://127.0.0.1:8700", toys.url).replace("build=build)", "build=build, ambient=True)"))
+    _, cluster, pool = TOY.format(url="").replace("toys", "toy").split("---")
+    file = kubeup.write(cluster, pool)
+    lines = kubeup("up", "-f", file, "--plugin", str(mine)).out.splitlines()
+    who = lines.index("provider toy: toy:account-1, as account-1")
+    assert lines.index("provider/toy created") < who < lines.index("cluster/nursery created")
+    assert "created" not in kubeup("apply", "-f", file).out
+    assert "Complete listings" in kubeup("down", "--yes").out

@@ -51,13 +51,15 @@ I/O. Raises InvalidSpec for a URL that is none."""
 class ProviderRegister(Protocol):
     """What `kubeup_register_providers` is handed."""
 
-    def provider(self, *, type: str, config: ModelClass, overrides: ModelClass, build: Build) -> None:
+    def provider(self, *, type: str, config: ModelClass, overrides: ModelClass, build: Build, ambient: bool = False) -> None:
         """Offer a type of Provider.
 
         type       what people write in `Provider.spec.type`: a DNS label, one per installation
         config     pydantic model of `Provider.spec.config`. When it needs no field, a Provider of the type's name exists by itself
         overrides  pydantic model of `overrides.<type>` in Clusters, NodePools, LoadBalancers and Volumes
         build      makes the suppliers of one Provider
+        ambient    what the config leaves out comes from the environment (credentials, a region, a daemon): the Provider of the
+                   type's name then exists as soon as something names it, so that no account is spoken to that nobody asked for
 
         Both models, and those within, need `extra="forbid"`; secrets are fields of type SecretRef, never text.
         """

@@ -189,7 +189,7 @@ class _Providers:
         self.contract = contract
         self.types: dict[str, ProviderType] = {}
 
-    def provider(self, *, type: str, config: ModelClass, overrides: ModelClass, build: Build) -> None:
+    def provider(self, *, type: str, config: ModelClass, overrides: ModelClass, build: Build, ambient: bool = False) -> None:
         blame = _blame(self.candidate)
         if not LABEL.fullmatch(str(type)):
             raise _Fault(f"the type {type!r} is not a DNS label (a-z, 0-9 and -)", blame)
@@ -208,6 +208,7 @@ class _Providers:
             distribution=c.distribution,
             version=c.version,
             contract=self.contract,
+            ambient=ambient,
         )
 
 

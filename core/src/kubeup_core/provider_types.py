@@ -98,6 +98,7 @@ class ProviderType:
     distribution: str
     version: str
     contract: int
+    ambient: bool = False
 
     @property
     def source(self) -> str:
@@ -253,7 +254,8 @@ class Plugins:
         return _checked(self.find(type).overrides, value, path or f"spec.overrides.{type}")
 
     def implicit(self) -> tuple[str, ...]:
-        """The types whose config needs no field: each has a Provider of its own name without anybody writing one."""
+        """The types whose config needs no field: each has a Provider of its own name without anybody writing one, those that are
+        `ambient` once something names it."""
         return tuple(name for name, p in sorted(self.providers.items()) if isinstance(validate(p.config, {}, ""), p.config))
 
     def _remedy(self, type: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import follow
 from .api import Api, Refused
-from .checks import missing, over_limit
+from .checks import implied, missing, over_limit
 from .errors import REFUSED, BadInput, CommandError
 from .follow import Key, Object
 from .manifests import Document
@@ -23,9 +23,14 @@ IDENTITY_SECONDS = 15.0
 Say = Callable[[str], Any]
 
 
-def apply(api: Api, documents: list[Document], say: Say) -> None:
-    """Raises BadInput for what the set shows to be wrong, CommandError for what the API or a Provider refuses."""
-    documents = sorted(documents, key=lambda d: ORDER.index(d.kind) if d.kind in ORDER else len(ORDER))
+def apply(api: Api, documents: list[Document], say: Say, plugins: tuple[str, ...] = ()) -> None:
+    """plugins: those that are files.
+
+    Raises BadInput for what the set shows to be wrong, CommandError for what the API or a Provider refuses.
+    """
+    documents = sorted(
+        [*documents, *implied(api, documents, plugins)], key=lambda d: ORDER.index(d.kind) if d.kind in ORDER else len(ORDER)
+    )
     problems = missing(api, documents) or over_limit(api, documents)
     if problems:
         raise BadInput(problems, "nothing was changed")

@@ -48,6 +48,25 @@ def check(
     return documents
 
 
+def implied(api: Api, documents: list[Document], plugins: tuple[str, ...] = ()) -> list[Document]:
+    """Providers that exist by being named: declared like the others, so that it is said who acts there before anything is made."""
+    from kubeup_core.kinds.provider import AUTO_LABEL
+    from kubeup_core.plugins import discover
+
+    declared = {d.name for d in documents if d.kind == "Provider"}
+    named = {name: d for d in documents for _, kind, _, name in references(d) if kind == "Provider" and name not in declared}
+    absent = {name: d for name, d in named.items() if api.find("Provider", name) is None}
+    implicit = discover(plugins).implicit() if absent else ()
+    header = {"apiVersion": "kubeup.dev/v1alpha1", "kind": "Provider"}
+    return [
+        Document(
+            {**header, "metadata": {"name": name, "labels": {AUTO_LABEL: "true"}}, "spec": {"type": name}}, d.source, d.line
+        )
+        for name, d in absent.items()
+        if name in implicit
+    ]
+
+
 def missing(api: Api, documents: list[Document]) -> list[str]:
     """References that neither the files nor the server resolve, each as a problem with file and line."""
     declared = {(d.kind, d.namespace, d.name) for d in documents}

@@ -26,7 +26,7 @@ class InUse:
 
     def hold(self, provider: Provider, refs: list[tuple[str, str]]) -> Provider:
         """Put the finalizer on, when something names it, and on its Secrets."""
-        if IN_USE not in provider.finalizers and self.users(provider):
+        if IN_USE not in provider.finalizers and self.users(provider.name):
             changed = self.env.cache.copy(provider)
             changed.metadata.finalizers = [*provider.finalizers, IN_USE]
             provider = self.env.client.update(changed)
@@ -44,7 +44,7 @@ class InUse:
         """For one that is being deleted: let go of it, or say what it waits for."""
         if IN_USE not in provider.finalizers:
             return ""
-        users = self.users(provider)
+        users = self.users(provider.name)
         if users:
             return f"it is deleted when nothing uses it any more: {_some(users)}"
         if provider.status.identity is not None and ABANDON not in provider.annotations:
@@ -69,9 +69,9 @@ class InUse:
                 freed.metadata.finalizers = [f for f in secret.finalizers if f != IN_USE] or None
                 self.env.client.update(freed)
 
-    def users(self, provider: Provider) -> list[str]:
-        """What names it, or was made with it, in words."""
-        cache, name = self.env.cache, provider.name
+    def users(self, name: str) -> list[str]:
+        """What names a Provider, or was made with it, in words."""
+        cache = self.env.cache
         found = [f"Launch {o.name}" for o in cache.by(Launch, "provider", name) if LAUNCH_FINALIZER in o.finalizers]
         found += [f"Volume {o.name}" for o in cache.by(Volume, "provider", name)]
         found += [f"LoadBalancer {o.name}" for o in cache.by(LoadBalancer, "provider", name)]

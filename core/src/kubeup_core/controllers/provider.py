@@ -48,15 +48,19 @@ _HOST_STATES = {"free": "Free", "claimed": "Claimed", "taken": "Taken", "kept": 
 
 
 def ensure_implicit(client: Client, plugins: Plugins) -> list[str]:
-    """A Provider of its own name for each type whose config needs no field; called when a server starts. Returns what was made."""
+    """A Provider of its own name for each type whose config needs no field, but for those that are made when something names
+    them; called when a server starts. Returns what was made."""
     made = []
     for type_ in plugins.implicit():
-        if client.find(Provider, type_) is None:
+        if not plugins.providers[type_].ambient and client.find(Provider, type_) is None:
             with suppress(AlreadyExists):
-                metadata = ObjectMeta(name=type_, labels={AUTO_LABEL: "true"})
-                client.create(Provider(metadata=metadata, spec=ProviderSpec(type=type_)))
+                client.create(_implicit(type_))
                 made.append(type_)
     return made
+
+
+def _implicit(type_: str) -> Provider:
+    return Provider(metadata=ObjectMeta(name=type_, labels={AUTO_LABEL: "true"}), spec=ProviderSpec(type=type_))
 
 
 class _Fault(Exception):
@@ -100,12 +104,15 @@ class ProviderController(Controller):
         super().__init__(env)
         self.in_use = InUse(env)
         self._memory: dict[str, _Memory] = {}
+        self._ambient = {name for name in env.plugins.implicit() if env.plugins.providers[name].ambient}
         env.inventory.on_snapshot(self._of_hosts)
 
     def reconcile(self, key: Key) -> Result:
         provider = self.env.cache.get(Provider, key.name)
         if provider is None:
             self._forget(key.name)
+            if key.name in self._ambient and self.in_use.users(key.name):
+                self.env.client.create(_implicit(key.name))
             return Result()
         place = self.env.places.get(provider.name) or Place(provider.name, provider)
         refs, config = self._refs(provider)
@@ -456,7 +463,8 @@ class ProviderController(Controller):
                 yield Key("", provider.name)
 
     def _of_user(self, event: Event[Any]) -> Iterator[Key]:
-        """Whatever names Providers: they hold what is used, and let go what is not."""
+        """Whatever names Providers: they hold what is used, and let go what is not; some come to be by that."""
+        yield from (Key("", name) for name in self._ambient if self.env.cache.get(Provider, name) is None)
         for provider in self.env.cache.list(Provider):
             if event.type != "MODIFIED" or IN_USE not in provider.finalizers or provider.deleting:
                 yield Key("", provider.name)

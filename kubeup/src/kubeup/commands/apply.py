@@ -7,6 +7,7 @@ import click
 from ..applying import apply
 from ..checks import check
 from ..connect import server
+from ..daemon import remembered
 from ..manifests import load
 from ..options import files_option, namespace_option, plugin_option
 from ..state import State
@@ -21,4 +22,4 @@ def command(state: State, files: tuple[str, ...], namespace: str, plugins: tuple
     """Declare what files say, and return."""
     documents = check(load(files), namespace, plugins, state)
     with server(state, plugins=plugins, say=click.echo) as api:
-        apply(api, documents, click.echo)
+        apply(api, documents, click.echo, remembered(state, plugins))

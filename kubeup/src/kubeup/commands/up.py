@@ -50,7 +50,7 @@ def command(
     try:
         with server(state, once=once, plugins=plugins, say=say) as api:
             _refuse_paused(api)
-            apply(api, documents, say)
+            apply(api, documents, say, daemon.remembered(state, plugins))
             picture = _until_ready(api, documents, timeout, once, quiet=output is not None)
             price = _price(api, picture) if not output else 0.0
             clusters = _kubeconfigs(state, api, picture)

@@ -15,7 +15,7 @@ __all__ = ["AwsConfig", "AwsOverrides", "build", "kubeup_register_providers"]
 
 @hookimpl
 def kubeup_register_providers(register: ProviderRegister) -> None:
-    register.provider(type="aws", config=AwsConfig, overrides=AwsOverrides, build=build)
+    register.provider(type="aws", config=AwsConfig, overrides=AwsOverrides, build=build, ambient=True)
 
 
 def build(config: AwsConfig, context: Context) -> Suppliers:

@@ -15,7 +15,7 @@ __all__ = ["GceConfig", "GceOverrides", "build", "kubeup_register_providers"]
 
 @hookimpl
 def kubeup_register_providers(register: ProviderRegister) -> None:
-    register.provider(type="gce", config=GceConfig, overrides=GceOverrides, build=build)
+    register.provider(type="gce", config=GceConfig, overrides=GceOverrides, build=build, ambient=True)
 
 
 def build(config: GceConfig, context: Context) -> Suppliers:

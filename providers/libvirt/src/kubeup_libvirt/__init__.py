@@ -15,7 +15,7 @@ __all__ = ["LibvirtConfig", "LibvirtOverrides", "build", "kubeup_register_provid
 
 @hookimpl
 def kubeup_register_providers(register: ProviderRegister) -> None:
-    register.provider(type="libvirt", config=LibvirtConfig, overrides=LibvirtOverrides, build=build)
+    register.provider(type="libvirt", config=LibvirtConfig, overrides=LibvirtOverrides, build=build, ambient=True)
 
 
 def build(config: LibvirtConfig, context: Context) -> Suppliers:
