@@ -20,6 +20,8 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from .strict_buckets import Buckets
+
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # 500 images per account, three seconds
 
 REGION = "us-east-1"
@@ -76,6 +78,7 @@ class StrictAws:
         self.faults: list[Fault] = []
         self.parameters: dict[str, str] = {}
         self.lock = threading.RLock()
+        self.buckets: Buckets | None = None  # set: requests beyond EC2's limits are refused
         self.ec2 = Ec2(self)
         self.elb = Elb(self)
 
@@ -165,6 +168,8 @@ class StrictAws:
     def _answer(self, seen: Seen, environ: dict[str, Any]) -> tuple[int, str, bytes]:
         self.seen.append(seen)
         self._strike(seen, "before")
+        if self.buckets is not None and self.buckets.refuses(seen):
+            raise Refused("RequestLimitExceeded", "Request limit exceeded.", 503)
         handler = None
         if seen.service == "ssm":
             handler = self._ssm

@@ -13,16 +13,17 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 from .strict_aws import Params, Refused, StrictAws, numbered
+from .strict_xml import copy_of, describe, entries, envelope, in_item, items, tight
 
 FORGOTTEN = 30
 """Steps after which a terminated instance is no longer listed."""
 
 USER_DATA = 16384
 _ANSWERS: dict[str, str] = {}
-INSTANCE = re.compile(r"<item>(?:(?!<item>).)*?<instanceId>(i-\w+)</instanceId>", re.DOTALL)
 
 
 class Ec2:
@@ -35,6 +36,10 @@ class Ec2:
         self.hidden: set[str] | None = None
         self.device_limit = 40
         self._tokens: dict[str, tuple[str, list[str]]] = {}
+        self._by_id: dict[str, Any] = {}
+        self.copies: dict[str, int] = {}  # instance -> how many more like it are listed, which moto knows nothing of
+        self._rendered: dict[str, tuple[object, str]] = {}
+        self._listings: dict[str, list[str]] = {}  # for who reads on: what was listed when the first page was asked for
         self._volume_tokens: dict[str, str] = {}
         self._young: dict[str, bool] = {}  # pending instances: whether EC2 will take them back
         self._leaving: dict[str, int] = {}
@@ -46,8 +51,22 @@ class Ec2:
 
     def furnish(self) -> None:
         """An image, as every region has some."""
+        self._quick_tags()
         self.image = self._backend.register_image(name="debian-12").id
         self._aws.parameters["/aws/service/debian/release/12/latest/amd64"] = self.image
+
+    def _quick_tags(self) -> None:
+        """moto looks through all tags of the account for those of one resource, for each that it lists."""
+        backend = self._backend
+        slow = backend.describe_tags
+
+        def quick(filters: dict[str, list[str]] | None = None) -> list[dict[str, str]]:
+            ids = (filters or {}).get("resource-id", [])
+            if filters is None or set(filters) != {"resource-id"} or any("*" in id for id in ids):
+                return slow(filters)
+            return [{"resource_id": id, "key": k, "value": v} for id in ids for k, v in dict(backend.tags.get(id, {})).items()]
+
+        backend.describe_tags = quick
 
     def advance(self) -> None:
         for id, refused in list(self._young.items()):
@@ -85,6 +104,10 @@ class Ec2:
         self._leaving[id] = self._aws.step
         _put(instance, "terminated", 48)
 
+    def starting(self) -> bool:
+        """Whether an instance is to run with the next step."""
+        return bool(self._young)
+
     def everything(self) -> set[str]:
         backend = self._backend
         found = {i.id for r in backend.reservations.values() for i in r.instances if i._state.name != "terminated"}
@@ -115,10 +138,10 @@ class Ec2:
                 raise Refused("IdempotentParameterMismatch", "The client token was used with other parameters")
             if any(self._find(id) is None or self._find(id)._state.name == "terminated" for id in ids):
                 raise Refused("IdempotentInstanceTerminated", "An instance of this client token is terminated")
-            listed = self._aws.xml(_describe(ids))
-            reservation = re.search(r"<reservationSet><item>(.*)</item></reservationSet>", _tight(listed), re.DOTALL)
+            listed = self._aws.xml(describe(ids))
+            reservation = re.search(r"<reservationSet><item>(.*)</item></reservationSet>", tight(listed), re.DOTALL)
             assert reservation
-            return _envelope("RunInstancesResponse", reservation[1])
+            return envelope("RunInstancesResponse", reservation[1])
         self._check_launch(params)
         most, least = int(params["MaxCount"]), int(params["MinCount"])
         if self.room is not None:
@@ -170,33 +193,50 @@ class Ec2:
         for id in fresh:
             _put(self._instance(id), "shutting-down", 32)
             self._leaving[id] = self._aws.step
-        return answer.encode() if fresh else _envelope("TerminateInstancesResponse", "<instancesSet/>")
+        return answer.encode() if fresh else envelope("TerminateInstancesResponse", "<instancesSet/>")
 
     def DescribeInstances(self, params: Params) -> Any:  # noqa: N802
         if ids := numbered(params, "InstanceId"):
             self._all_known(ids)
             return self._aws.xml(params).encode()
-        start, most = int(params.pop("NextToken", 0) or 0), min(int(params.pop("MaxResults", 1000)), self.page)
-        listed = _tight(self._aws.xml({**params, "MaxResults": "100000"}))
-        reservations = re.search(r"<reservationSet>(.*)</reservationSet>", listed, re.DOTALL)
-        entries: list[str] = []
-        for reservation in _items(reservations[1]) if reservations else ():
-            inner = re.search(r"<instancesSet>(.*)</instancesSet>", reservation, re.DOTALL)
-            assert inner
-            head = reservation.replace(inner[0], "{}")
-            for item in _items(inner[1]):
-                id = re.search(r"<instanceId>(i-\w+)</instanceId>", item)
-                if id and (self.hidden is None or id[1] in self.hidden):
-                    entries.append(f"<item>{head.replace('{}', f'<instancesSet><item>{item}</item></instancesSet>')}</item>")
-        more = f"<nextToken>{start + most}</nextToken>" if start + most < len(entries) else ""
-        return _envelope(
-            "DescribeInstancesResponse", f"<reservationSet>{''.join(entries[start : start + most])}</reservationSet>{more}"
-        )
+        most, token = min(int(params.pop("MaxResults", 1000)), self.page), params.pop("NextToken", "")
+        if token and token not in self._listings:
+            raise Refused("InvalidNextToken", "The token is not one of this account, or was used before")
+        entries = self._listings.pop(token) if token else self._listed(params)
+        more = ""
+        if len(entries) > most:
+            token = f"page-{len(self._listings)}-{self._aws.count()}"
+            self._listings[token] = entries[most:]
+            more = f"<nextToken>{token}</nextToken>"
+        return envelope("DescribeInstancesResponse", f"<reservationSet>{''.join(entries[:most])}</reservationSet>{more}")
+
+    def _listed(self, params: Params) -> list[str]:
+        """An <item> for each instance with these tags. What has not changed since it was last listed is not asked of moto again."""
+        wanted = {}
+        for i in count(1):
+            if not (name := params.get(f"Filter.{i}.Name")):
+                break
+            assert name.startswith("tag:"), f"the layer filters instances by tags only, not by {name}"
+            wanted[name.removeprefix("tag:")] = set(numbered(params, f"Filter.{i}.Value"))
+        found = [i for r in self._backend.reservations.values() for i in r.instances if self._shown(i.id, wanted)]
+        prints = {i.id: _fingerprint(i, self._backend.tags.get(i.id, {})) for i in found}
+        news = [id for id, print_ in prints.items() if self._rendered.get(id, ("",))[0] != print_]
+        for id, entry in entries(self._aws.xml(describe(news))) if news else ():
+            self._rendered[id] = prints[id], entry
+        listed = []
+        for id in prints:
+            entry = self._rendered[id][1]
+            listed += [entry, *(copy_of(entry, id, n) for n in range(1, self.copies.get(id, 0) + 1))]
+        return listed
+
+    def _shown(self, id: str, wanted: dict[str, set[str]]) -> bool:
+        tags = self._backend.tags.get(id, {})
+        return (self.hidden is None or id in self.hidden) and all(tags.get(key) in values for key, values in wanted.items())
 
     def GetConsoleOutput(self, params: Params) -> Any:  # noqa: N802
         self._all_known([params["InstanceId"]])
         text = base64.b64encode(b"cloud-init: the end of the boot\n").decode()
-        return _envelope("GetConsoleOutputResponse", f"<instanceId>{params['InstanceId']}</instanceId><output>{text}</output>")
+        return envelope("GetConsoleOutputResponse", f"<instanceId>{params['InstanceId']}</instanceId><output>{text}</output>")
 
     # -- types -----------------------------------------------------------------------------------------------------------
 
@@ -211,11 +251,11 @@ class Ec2:
         start, most = int(params.pop("NextToken", 0) or 0), int(params.pop("MaxResults", 100))
         key = json.dumps([self._aws.region, params], sort_keys=True)
         if key not in _ANSWERS:
-            _ANSWERS[key] = _tight(self._aws.xml(self._expanded(params)))
+            _ANSWERS[key] = tight(self._aws.xml(self._expanded(params)))
         inner = re.search(rf"<{tag}>(.*)</{tag}>", _ANSWERS[key], re.DOTALL)
-        entries = [f"<item>{item}</item>" for item in _items(inner[1])] if inner else []
+        entries = [f"<item>{item}</item>" for item in items(inner[1])] if inner else []
         more = f"<nextToken>{start + most}</nextToken>" if start + most < len(entries) else ""
-        return _envelope(f"{params['Action']}Response", f"<{tag}>{''.join(entries[start : start + most])}</{tag}>{more}")
+        return envelope(f"{params['Action']}Response", f"<{tag}>{''.join(entries[start : start + most])}</{tag}>{more}")
 
     def _expanded(self, params: Params) -> Params:
         globs = [v for k, v in params.items() if re.fullmatch(r"Filter.1.Value.\d+", k)]
@@ -232,10 +272,10 @@ class Ec2:
     def CreateVolume(self, params: Params) -> Any:  # noqa: N802
         token = params.pop("ClientToken", "")
         if known := self._volume_tokens.get(token):
-            listed = _tight(self._aws.xml({"Action": "DescribeVolumes", "VolumeId.1": known}))
+            listed = tight(self._aws.xml({"Action": "DescribeVolumes", "VolumeId.1": known}))
             inner = re.search(r"<volumeSet><item>(.*)</item></volumeSet>", listed, re.DOTALL)
             assert inner
-            return _envelope("CreateVolumeResponse", inner[1])
+            return envelope("CreateVolumeResponse", inner[1])
         answer = self._aws.xml(params)
         id = re.search(r"<volumeId>(vol-\w+)</volumeId>", answer)
         assert id
@@ -270,14 +310,14 @@ class Ec2:
         if not volume.attachment:
             raise Refused("IncorrectState", f"Volume '{volume.id}' is in the 'available' state.")
         self._detaching[volume.id] = volume.attachment.instance.id, volume.attachment.device
-        return _envelope("DetachVolumeResponse", f"<volumeId>{volume.id}</volumeId><status>detaching</status>")
+        return envelope("DetachVolumeResponse", f"<volumeId>{volume.id}</volumeId><status>detaching</status>")
 
     def DescribeVolumes(self, params: Params) -> Any:  # noqa: N802
         text = self._aws.xml(params)
         for ids, word in ((self._attaching, "attaching"), (set(self._detaching), "detaching")):
             for id in ids:
                 part = re.compile(r"(<attachmentSet><item>(?:(?!</item>).)*?<status>)attached(</status>)", re.DOTALL)
-                text = _in_item(text, id, lambda item, part=part, word=word: part.sub(rf"\g<1>{word}\g<2>", item))
+                text = in_item(text, id, lambda item, part=part, word=word: part.sub(rf"\g<1>{word}\g<2>", item))
         return text.encode()
 
     def ModifyVolume(self, params: Params) -> Any:  # noqa: N802
@@ -292,7 +332,7 @@ class Ec2:
             raise Refused("InvalidParameterValue", "New size cannot be smaller than existing size")
         self._growing[volume.id] = self._grown[volume.id] = int(params["Size"])
         inner = f"<volumeId>{volume.id}</volumeId><modificationState>modifying</modificationState>"
-        return _envelope("ModifyVolumeResponse", f"<volumeModification>{inner}</volumeModification>")
+        return envelope("ModifyVolumeResponse", f"<volumeModification>{inner}</volumeModification>")
 
     # -- networks --------------------------------------------------------------------------------------------------------
 
@@ -323,7 +363,9 @@ class Ec2:
         return self._aws.backend("ec2")
 
     def _find(self, id: str) -> Any:
-        return next((i for r in list(self._backend.reservations.values()) for i in r.instances if i.id == id), None)
+        if id not in self._by_id:  # made a moment ago, or never
+            self._by_id = {i.id: i for r in list(self._backend.reservations.values()) for i in r.instances}
+        return self._by_id.get(id)
 
     def _instance(self, id: str) -> Any:
         found = self._find(id)
@@ -345,6 +387,7 @@ class Ec2:
             raise Refused("InvalidInstanceID.NotFound", f"The instance {word} '{', '.join(lacking)}' do not exist")
 
     def _forget(self, id: str) -> None:
+        self._by_id.pop(id, None)
         for reservation_id, reservation in list(self._backend.reservations.items()):
             reservation.instances = [i for i in reservation.instances if i.id != id]
             if not reservation.instances:
@@ -355,38 +398,8 @@ def _put(instance: Any, name: str, code: int) -> None:
     instance._state.name, instance._state.code = name, code
 
 
-def _describe(ids: list[str]) -> Params:
-    return {"Action": "DescribeInstances", "Version": "2016-11-15"} | {f"InstanceId.{i + 1}": id for i, id in enumerate(ids)}
-
-
-def _tight(xml: str) -> str:
-    return re.sub(r">\s+<", "><", xml)
-
-
-def _items(inner: str) -> list[str]:
-    """The contents of the outermost <item> elements."""
-    found, depth, start = [], 0, 0
-    for match in re.finditer(r"<(/?)item>", inner):
-        if match[1]:
-            depth -= 1
-            if depth == 0:
-                found.append(inner[start : match.start()])
-        else:
-            if depth == 0:
-                start = match.end()
-            depth += 1
-    return found
-
-
-def _in_item(xml: str, id: str, change: Any) -> str:
-    """Changes the outermost <item> that names this volume."""
-    tight = _tight(xml)
-    inner = re.search(r"<volumeSet>(.*)</volumeSet>", tight, re.DOTALL)
-    if not inner:
-        return xml
-    items = [change(item) if f"<volumeId>{id}</volumeId>" in item else item for item in _items(inner[1])]
-    return tight.replace(inner[1], "".join(f"<item>{item}</item>" for item in items))
-
-
-def _envelope(name: str, inner: str) -> bytes:
-    return f'<{name} xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>strict</requestId>{inner}</{name}>'.encode()
+def _fingerprint(instance: Any, tags: dict[str, str]) -> object:
+    """Of what a listing tells of an instance."""
+    disks = tuple((device, disk.volume_id, disk.status) for device, disk in instance.block_device_mapping.items())
+    reason = getattr(instance.state_reason, "code", "")
+    return instance._state.name, disks, tuple(tags.items()), reason, instance.public_ip, instance.private_ip

@@ -1,37 +1,17 @@
-"""How often AWS is asked: near the minimum, within its budgets, and with no right beyond the published policy."""
+"""How often AWS is asked: near the minimum, and with no right beyond the published policy. Of many machines: `test_scale.py`."""
 
 from __future__ import annotations
 
 import fnmatch
 import json
-import threading
 from dataclasses import replace
 from pathlib import Path
 
-from kubeup_aws.budgets import BUDGETS, bucket
-from kubeup_core import LBMember, Listener, LoadBalancerSpec, NotReady, Phase, Rule, Scope, VolumeSpec
+from kubeup_core import LBMember, Listener, LoadBalancerSpec, Phase, Rule, Scope, VolumeSpec
 
 OURS = Scope(installation="ours")
 POLICY = Path(__file__).parents[3] / "docs" / "how-to" / "aws-iam-policy.json"
 SERVICES = {"ec2": "ec2", "elasticloadbalancing": "elasticloadbalancing", "ssm": "ssm", "sts": "sts"}
-
-
-class Buckets:
-    """Token buckets on a clock of their own; one that is empty raises, as the core's budget does."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._left = {name: (size, 0.0) for name, (size, _) in BUDGETS.items()}
-        self._lock = threading.Lock()
-
-    def charge(self, name: str, cost: float) -> None:
-        size, refill = BUDGETS[name]
-        with self._lock:
-            left, since = self._left[name]
-            left = min(size, left + (self.now - since) * refill)
-            if left < cost:
-                raise NotReady("the budget is spent", retry_after=(cost - left) / refill)
-            self._left[name] = (left - cost, self.now)
 
 
 def test_a_launch_of_many_takes_few_requests_until_all_run(place) -> None:
@@ -64,47 +44,6 @@ def test_terminating_many_takes_two_requests(place) -> None:
     before = place.account.count()
     place.machines.delete(refs)
     assert place.account.count() - before == 2
-
-
-def test_what_waits_for_its_budget_is_never_throttled(place) -> None:
-    """The layer enforces AWS's published buckets; the client charges its own. Twelve launches need the second of both."""
-    there, ours = Buckets(), Buckets()
-    place.rebuild(charge=ours.charge)
-    launches = [place.launch(1) for _ in range(12)]
-    refused = 0
-
-    class Enforced(Exception):
-        pass
-
-    answer = place.account._answer
-
-    def enforce(seen, environ):
-        names = {"RunInstances": "run_instances", "TerminateInstances": "terminate_instances"}
-        action = names.get(seen.action, "describe_" if seen.action.startswith(("Describe", "Get")) else "create_")
-        service = {"elasticloadbalancing": "elbv2"}.get(seen.service, seen.service)
-        members = int(seen.params.get("MaxCount", 1)) if seen.service == "ec2" else 1
-        for name, cost in bucket(service, action, members):
-            try:
-                there.charge(name, cost)
-            except NotReady as error:
-                raise Enforced(seen.action) from error
-        return answer(seen, environ)
-
-    place.account._answer = enforce
-    for launch in launches:
-        while True:
-            try:
-                place.machines.launch(launch)
-                break
-            except NotReady as error:
-                refused += 1
-                ours.now += error.retry_after or 1
-                there.now = ours.now
-    place.account._answer = answer
-    assert refused > 0, "the budget was never reached, so this proves nothing"
-    place.account.ec2.page = 1000
-    place.rebuild()
-    assert len(place.machines.observe(OURS).items) == 12
 
 
 def test_the_published_policy_allows_every_request_and_names_nothing_else(place) -> None:

@@ -88,7 +88,7 @@ class AwsLoadBalancers:
                 # Not strays: the object must stay until the last of them is gone
                 items += [LoadBalancerState(ref=Ref(id=id, mark=made.mark), phase=Phase.PARTIAL) for id in made.ids()]
             else:
-                items.append(_state(made.balancer, made.mark, {}))
+                items.append(_state(made.balancer, made.mark, self._members(made)))
         return Snapshot(items=tuple(items))
 
     def delete(self, ref: Ref) -> None:
@@ -218,6 +218,13 @@ class AwsLoadBalancers:
                 self._aws.call("elbv2", "modify_target_group", TargetGroupArn=arn, **health)
             self._set[arn] = listener
         return dict(found)
+
+    def _members(self, made: Set) -> dict[str, str]:
+        members: dict[str, str] = {}
+        for group in made.groups:
+            with suppress(NotFound):  # it went in the meantime
+                members = _worst(members, self._targets.seen(group["TargetGroupArn"]))
+        return members
 
     def _groups_of(self, want: LoadBalancerSpec) -> list[dict[str, Any]]:
         start = targets.name(want.mark, 0).removesuffix("0")

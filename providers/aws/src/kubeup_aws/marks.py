@@ -65,7 +65,9 @@ def mark_of(tags: Mapping[str, str], index: int | None = None) -> Mark | None:
 
 def of_scope(scope: Scope, kind: str) -> list[dict[str, Any]]:
     """Filters of a listing."""
-    wanted = {"installation": scope.installation, "kind": kind}
+    wanted = {"kind": kind}
+    if scope.installation != EVERY:
+        wanted["installation"] = scope.installation
     if scope.cluster is not None:
         wanted["cluster"] = scope.cluster
     return _filters(wanted)

@@ -68,10 +68,11 @@ def attributes(listener: Listener) -> list[dict[str, str]]:
 
 
 class Targets:
-    """Who is in a group."""
+    """Who is in a group. AWS knows addresses; whose they are is remembered from the last wish."""
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
+        self._keys: dict[str, dict[tuple[str, int], str]] = {}
 
     def states(self, arn: str) -> dict[tuple[str, int], str]:
         """(address, port) -> health."""
@@ -84,6 +85,7 @@ class Targets:
     def bring(self, arn: str, port: int, members: Iterable[LBMember]) -> dict[str, str]:
         """Registers who is wanted and deregisters who is not. -> key -> health."""
         members = list(members)
+        self._keys[arn] = {(m.address, port): m.key for m in members if m.address}
         wanted = {(m.address, port): m for m in members if not m.drain and m.address}
         there = self.states(arn)
         serving = {target for target, health in there.items() if health != "draining"}
@@ -100,7 +102,13 @@ class Targets:
                 found[member.key] = "draining"
         return found
 
+    def seen(self, arn: str) -> dict[str, str]:
+        """key -> health, of those that the last wish of this process named."""
+        known = self._keys.get(arn)
+        return {known[target]: health for target, health in self.states(arn).items() if target in known} if known else {}
+
     def delete(self, arn: str) -> None:
+        self._keys.pop(arn, None)
         try:
             self._aws.call("elbv2", "delete_target_group", TargetGroupArn=arn)
         except NotFound:
