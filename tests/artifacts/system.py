@@ -15,6 +15,7 @@ from pathlib import Path
 
 COMMANDS = {
     "docker.io": "dockerd",
+    "docker-compose": "docker-compose",
     "iptables": "iptables",
     "mmdebstrap": "mmdebstrap",
     "haproxy": "haproxy",

@@ -1,4 +1,5 @@
-"""What the tests share: hosts that are real sshd processes with folders of their own, and the installation that uses them."""
+"""What the tests share: hosts that are real sshd processes with folders of their own, or containers with systemd as services of
+docker-compose, and the installation that uses them."""
 
 import importlib.util
 import os
@@ -11,7 +12,9 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
+from kubeup_artifacts.compose import Service, compose_file
 from kubeup_artifacts.sshd import SBIN, Sshd, key_pair
+from kubeup_artifacts.system import advice, find
 
 MISSING = [name for name in ("paramiko", "kubeup_ssh_executor", "kubeup_ssh") if importlib.util.find_spec(name) is None]
 STEPS, HOST = "/var/lib/kubeup", "/var/lib/kubeup-host"
@@ -29,11 +32,11 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 
 @dataclass
 class Hosts:
-    """Some sshd processes that are hosts h1, h2 ...; key: a file with the private key that they let in."""
+    """Hosts h1, h2 ...; key: a file with the private key that they let in."""
 
     folder: Path
     key: Path
-    sshds: dict[str, Sshd]
+    sshds: dict[str, Sshd | Service]
 
     def config(self, *names: str, **more: Any) -> dict[str, Any]:
         """The Provider's config."""
@@ -100,6 +103,77 @@ def many_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[i
         for image in sshd.inside(HOST).glob("volumes/*.img"):
             _loop_down(image)
         sshd.stop()
+
+
+# -- hosts that are containers: pytest-docker's fixtures, for docker-compose 1.29, which is what Debian 12 has ----------------
+
+
+@dataclass(frozen=True)
+class Composed:
+    """file: of docker-compose. told: for each host its port and host key. key: a file with the private key that they let in."""
+
+    file: Path
+    told: dict[str, tuple[int, str]]
+    key: Path
+
+
+@pytest.fixture(scope="session")
+def composed(docker_engine: Any, node_image: str, tmp_path_factory: pytest.TempPathFactory) -> Composed:
+    if find("docker-compose") is None:
+        unavailable(advice(["docker-compose"]))
+    folder = tmp_path_factory.mktemp("compose")
+    private, public = key_pair()
+    key = folder / "id_ed25519"
+    key.write_text(private)
+    key.chmod(0o600)
+    file, told = compose_file(folder, node_image, [f"h{n}" for n in range(1, 5)], public)
+    return Composed(file, told, key)
+
+
+@pytest.fixture(scope="session")
+def docker_compose_command(docker_engine: Any) -> str:
+    return f"DOCKER_HOST={docker_engine.host} docker-compose"
+
+
+@pytest.fixture(scope="session")
+def docker_compose_file(composed: Composed) -> str:
+    return str(composed.file)
+
+
+@pytest.fixture(scope="session")
+def docker_compose_project_name() -> str:
+    return f"kubeup-hosts-{os.getpid()}"
+
+
+@pytest.fixture(scope="session")
+def docker_setup() -> list[str]:
+    """Without `--wait`, which docker-compose has since its version 2."""
+    return ["up -d"]
+
+
+@pytest.fixture(scope="session")
+def docker_cleanup() -> list[str]:
+    return ["kill", "down -v -t 1"]
+
+
+@pytest.fixture(scope="session")
+def services(docker_services: Any, docker_engine: Any, composed: Composed) -> Hosts:
+    """Four containers with systemd that answer over SSH, started once for all tests."""
+    found: dict[str, Sshd | Service] = {}
+    for name, (port, host_key) in composed.told.items():
+        assert docker_services.port_for(name, 22) == port
+        container = docker_services._docker_compose.execute(f"ps -q {name}").decode().strip()
+        found[name] = Service(docker_engine, container, port, host_key)
+    for service in found.values():
+        service.wait()
+    return Hosts(composed.file.parent, composed.key, found)
+
+
+@pytest.fixture
+def containers(services: Hosts) -> Hosts:
+    """They, as new."""
+    services.reset()
+    return services
 
 
 @pytest.fixture

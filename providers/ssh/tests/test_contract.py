@@ -1,4 +1,4 @@
-"""The contract tests of the core, against real sshd processes that are hosts.
+"""The contract tests of the core, against real sshd processes that are hosts, and against containers with systemd that are.
 
 Not offered here: networks (hosts stand in one that somebody else keeps), pages, capacity that is refused late (a claim is there or
 not), machines that are dead and still shown (a host lives), and batches (each host is claimed by itself).
@@ -21,9 +21,11 @@ CHANGES = ("claim", "release", "make", "up", "down", "remove")
 
 
 class Contract:
+    fixture = "hosts"
+
     @pytest.fixture(autouse=True)
-    def _on_hosts(self, hosts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.hosts = hosts
+    def _on_hosts(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.hosts = request.getfixturevalue(self.fixture)
         self.calls = 0
         self.fault = ""
         run, stream = Doors.run, Doors.stream
@@ -115,3 +117,13 @@ class TestMachines(Contract, MachineContract):
 
 class TestVolumes(Contract, VolumeContract):
     pass
+
+
+@pytest.mark.docker
+class TestMachinesOfContainers(Contract, MachineContract):
+    fixture = "containers"
+
+
+@pytest.mark.docker
+class TestVolumesOfContainers(Contract, VolumeContract):
+    fixture = "containers"
