@@ -277,3 +277,56 @@ def test_who_may_come_to_a_balancer_is_a_rule_on_its_address(place: Any) -> None
         place.world.advance()
     rules = [item.body for item in place.world.items.values() if item.collection == "firewalls"]
     assert not [rule for rule in rules if "denied" in rule]
+
+
+def test_the_disk_of_a_system_that_outlives_its_machine_is_a_stray_until_it_is_deleted(place: Any) -> None:
+    """Somebody told Google to keep it, or Google failed to delete it."""
+    launch = place.launch(2)
+    first, second = place.run(launch)
+    for item in place.world.items.values():
+        for disk in item.body.get("disks", ()):
+            disk["autoDelete"] = False
+    machines = place.suppliers.machines
+    assert not machines.observe(HOME).strays
+    machines.delete([first.ref])
+    place.world.advance(5)
+    (stray,) = machines.observe(HOME).strays
+    assert stray == Ref(id=f"us-central1-a/disks/{first.name}", mark=first.ref.mark)
+    assert machines.observe(HOME).strays == (stray,), "as long as it is there"
+
+    (foreign,) = machines.delete([replace(stray, mark=second.ref.mark)])
+    place.world.advance(5)
+    assert foreign.error is not None
+    assert machines.observe(HOME).strays == (stray,)
+
+    assert [result.outcome for result in machines.delete([stray])] == [Outcome.PENDING]
+    place.world.advance(5)
+    assert not machines.observe(HOME).strays
+    assert [result.outcome for result in machines.delete([stray])] == [Outcome.MADE]
+    assert place.world.items[f"zones/us-central1-a/disks/{second.name}"], "a disk in use is none"
+
+
+def test_a_member_that_falls_ill_is_told_by_observation_alone(place: Any) -> None:
+    first, second = place.run(place.launch(2))
+    place.balancer(place.balancer_spec([first, second]))
+    balancers = place.suppliers.load_balancers
+    place.world.unhealthy.add(first.name)
+    (seen,) = balancers.observe(HOME).items
+    assert seen.members == {first.name: "unhealthy", second.name: "healthy"}
+
+
+def test_a_wish_that_comes_while_a_group_still_changes_is_not_taken_for_done(place: Any) -> None:
+    """The core repeats a wish until the balancer runs, and not any more then."""
+    first, second = place.run(place.launch(2))
+    want = place.balancer_spec([first])
+    place.balancer(want)
+    balancers = place.suppliers.load_balancers
+    balancers.ensure(replace(want, members=(*want.members, place.member(second))))
+    both = replace(want, members=(place.member(second),))
+    assert balancers.ensure(both).phase == Phase.PENDING, "the group is being changed"
+    (seen,) = balancers.observe(HOME).items
+    assert seen.phase == Phase.PENDING
+    place.balancer(both)
+    place.world.advance(5)
+    (seen,) = balancers.observe(HOME).items
+    assert (seen.phase, seen.members) == (Phase.RUNNING, {second.name: "healthy"})

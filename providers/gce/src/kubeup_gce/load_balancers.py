@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from kubeup_core import (
     Blocked,
@@ -42,12 +43,26 @@ class GceLoadBalancers:
         self._parts = Parts(compute)
         self._leaving: dict[tuple[str, str], float] = {}  # balancer and machine -> when it was last in its group
         self._keys: dict[tuple[str, str], str] = {}
+        self._wishes: dict[str, LoadBalancerSpec] = {}
+        self._unfinished: set[str] = set()  # whose last wish waits for an operation: PENDING, so that it is said again
         self._lock = threading.Lock()
 
     def ensure(self, want: LoadBalancerSpec) -> LoadBalancerState:
         """What can be made at once is made at once; what needs another part waits for the next call."""
         _possible(want)
-        id, mark = marks.name(want.name, want.mark, ROOM), want.mark
+        id = marks.name(want.name, want.mark, ROOM)
+        with self._lock:
+            self._wishes[id] = want
+            self._unfinished.add(id)
+            self._keys |= {(id, _machine(member)): member.key for member in want.members if member.ref}
+        state = self._nearer(want, id)
+        if state.phase == Phase.RUNNING:
+            with self._lock:
+                self._unfinished.discard(id)
+        return state
+
+    def _nearer(self, want: LoadBalancerSpec, id: str) -> LoadBalancerState:
+        mark = want.mark
         address = self._parts.ensured(self._address(id), mark, self._address_body(want))
         check = self._parts.ensured(self._check(id), mark, _check_body(want))
         known = self._compute.get("RegionBackendServices", region=self._compute.region, backend_service=id)
@@ -69,18 +84,20 @@ class GceLoadBalancers:
             if allowed
             else self._compute.get(front.service, forwarding_rule=id, **front.where)
         )
+        asked = [self._brought(want, id, zone) for zone in zones]
         return LoadBalancerState(
             ref=pending.ref,
-            phase=Phase.PENDING if there is None else Phase.RUNNING,
+            phase=Phase.RUNNING if all(asked) and there is not None else Phase.PENDING,
             addresses=given,
-            members=self._members(want, id, zones),
+            members=self._members(id, zones),
             self_reach=False,
         )
 
     def observe(self, scope: Scope) -> Snapshot[LoadBalancerState]:
-        """Every type of part says whose it is; one with a forwarding rule runs."""
+        """Every type of part says whose it is; one with a forwarding rule runs, and each group of its service knows its members."""
         states: dict[str, LoadBalancerState] = {}
         addresses: dict[str, str] = {}
+        zones: dict[str, list[str]] = {}
         records, silent = self._everything()
         for service, record in records:
             found = marks.mark_in(str(record.get("description", "")))
@@ -89,19 +106,33 @@ class GceLoadBalancers:
             id = found[1].get("id") or str(record["name"])
             if service == "Addresses" and record.get("address"):
                 addresses[id] = str(record["address"])
-            whole = service == "ForwardingRules" and not self._parts.begun_here(self._front(id))
+            if service == "RegionBackendServices":
+                zones[id] = [_zone_of(str(backend["group"])) for backend in record.get("backends", ())]
+            whole = service == "ForwardingRules" and self._complete(id)
             phase = Phase.RUNNING if whole else Phase.PENDING
             if id not in states or phase == Phase.RUNNING:
                 states[id] = LoadBalancerState(ref=Ref(id=id, mark=found[0]), phase=phase, self_reach=False)
         items = (
-            LoadBalancerState(ref=s.ref, phase=s.phase, addresses=(addresses[id],) if id in addresses else (), self_reach=False)
-            for id, s in states.items()
+            replace(
+                state,
+                addresses=(addresses[id],) if id in addresses else (),
+                members=self._members(id, zones.get(id, ())) if state.phase == Phase.RUNNING else {},
+            )
+            for id, state in states.items()
         )
         return Snapshot(items=tuple(items), unreachable=frozenset(silent & set(self._zones)))
+
+    def _complete(self, id: str) -> bool:
+        """Whether nothing that this process knows of is still on its way."""
+        with self._lock:
+            return id not in self._unfinished and not self._parts.begun_here(self._front(id))
 
     def delete(self, ref: Ref) -> None:
         """From the front to the back: each part is named by the one before it."""
         id = ref.id
+        with self._lock:
+            self._wishes.pop(id, None)
+            self._unfinished.discard(id)
         groups, _ = self._compute.everywhere("NetworkEndpointGroups", "network_endpoint_groups", filter=f'name = "{id}"')
         rest = [self._group(id, str(record["zone"]).rpartition("/")[2]) for record in groups]
         rest += [self._check(id), self._address(id), self._rule(id), self._rule(f"{id}-deny")]
@@ -115,43 +146,38 @@ class GceLoadBalancers:
 
     # -- members --
 
-    def _members(self, want: LoadBalancerSpec, id: str, zones: Sequence[str]) -> dict[str, str]:
-        """Brings each zone's group to the wish, and says how the members are. One that is being taken out gets connections until
-        it is out, and keeps those that it has for as long as the service drains."""
-        drain = max((listener.drain for listener in want.listeners), default=0.0)
-        found: dict[str, str] = {}
-        for zone in zones:
-            ours = {member.ref.id.partition("/")[2]: member for member in want.members if member.ref and _zone(member) == zone}
-            with self._lock:
-                self._keys |= {(id, name): member.key for name, member in ours.items()}
-            there = self._endpoints(id, zone)
-            wanted = {name for name, member in ours.items() if not member.drain}
-            self._endpoints_changed("attach", id, zone, sorted(wanted - there))
-            self._endpoints_changed("detach", id, zone, sorted(there - wanted))
-            health = self._health(id, zone) if there else {}
-            for name in there | wanted:
-                found[self._key(id, name)] = health.get(name, "initial")
-            found |= self._left(id, there - wanted, {name for name in ours if name not in there | wanted}, drain)
-        return found
+    def _brought(self, want: LoadBalancerSpec, id: str, zone: str) -> bool:
+        """Whether the group of the zone is as wished, or was asked to become so: not while an operation on it runs."""
+        ours = {_machine(member): member for member in want.members if member.ref and _zone(member) == zone}
+        there = self._endpoints(id, zone)
+        wanted = {name for name, member in ours.items() if not member.drain}
+        attached = self._endpoints_changed("attach", id, zone, sorted(wanted - there))
+        return self._endpoints_changed("detach", id, zone, sorted(there - wanted)) and attached
 
-    def _left(self, id: str, leaving: set[str], out: set[str], drain: float) -> dict[str, str]:
-        """What is out of its group: `draining` until its connections have had their time. A restart of kubeup forgets since when."""
-        now = time.monotonic()
+    def _members(self, id: str, zones: Iterable[str]) -> dict[str, str]:
+        """How they are, by the name in kubeup. One that is being taken out gets connections until it is out, and keeps those that it
+        has for as long as the service drains; a restart of kubeup forgets since when."""
+        health = {name: state for zone in zones for name, state in self._health(id, zone).items()}
         with self._lock:
-            for name in leaving:
-                self._leaving[(id, name)] = now
-            known = {name: since for (of, name), since in self._leaving.items() if of == id and name in out}
-        return {self._key(id, name): "draining" if now - known.get(name, -drain) < drain else "unused" for name in out}
+            want, now = self._wishes.get(id), time.monotonic()
+            ours = {_machine(member): member for member in (want.members if want else ()) if member.ref}
+            drain = max((listener.drain for listener in want.listeners), default=0.0) if want else 0.0
+            self._leaving |= {(id, name): now for name in health if name not in ours or ours[name].drain}
+            found: dict[str, str] = {}
+            for name, member in ours.items():
+                out = "draining" if now - self._leaving.get((id, name), -drain) < drain else "unused"
+                found[member.key] = health.get(name) or (out if member.drain else "initial")
+            # Of those that no wish of this process named: what stands in front of the mark's part of the instance's name.
+            keys = {name: self._keys.get((id, name)) or name.rpartition("-")[0] for name in health if name not in ours}
+        return {key: health[name] for name, key in keys.items()} | found
 
-    def _key(self, id: str, name: str) -> str:
-        """The machine's name in kubeup: remembered, or what stands in front of the mark's part of the instance's."""
-        with self._lock:
-            return self._keys.get((id, name)) or name.rpartition("-")[0]
-
-    def _endpoints_changed(self, verb: str, id: str, zone: str, names: Sequence[str]) -> None:
+    def _endpoints_changed(self, verb: str, id: str, zone: str, names: Sequence[str]) -> bool:
+        """False when it has to be asked for again."""
         part = self._group(id, zone)
-        if not names or self._parts.changing(part):
-            return
+        if not names:
+            return True
+        if self._parts.changing(part):
+            return False
         content = {"network_endpoints": [{"instance": name} for name in names]}
         try:
             operation = self._compute.change(
@@ -162,12 +188,13 @@ class GceLoadBalancers:
                 **{f"network_endpoint_groups_{verb}_endpoints_request_resource": content},
             )
         except NotFound:  # a member died in the meantime; the next wish is without it
-            return
+            return True
         except InvalidSpec:
             if verb == "attach":
                 raise
-            return  # it was taken out in the meantime
+            return True  # it was taken out in the meantime
         self._parts.begun(part, operation)
+        return True
 
     def _endpoints(self, id: str, zone: str) -> set[str]:
         part = self._group(id, zone)
@@ -358,6 +385,10 @@ def _differs(found: Record, content: Record) -> bool:
 
 def _zone(member: LBMember) -> str:
     return member.ref.id.partition("/")[0] if member.ref else ""
+
+
+def _machine(member: LBMember) -> str:
+    return member.ref.id.partition("/")[2] if member.ref else ""
 
 
 def _zone_of(group: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from kubeup_core import (
@@ -45,12 +47,18 @@ PHASES = {
     "TERMINATED": Phase.STOPPED,
 }
 NEW = "kubeup-image"
+DISK = "disks/"
+"""Between zone and name in the id of a stray: its name is that of its machine."""
+DISKS = 600.0
+"""Seconds for which no disk is looked for while no machine goes."""
 
 
 class GceMachines(BaseMachines):
     def __init__(self, compute: Compute, catalog: Catalog, settings: GceConfig, workers: ThreadPoolExecutor) -> None:
         self._compute, self._catalog, self._settings, self._workers = compute, catalog, settings, workers
         self._launching = Launching(compute, settings)
+        self._lock = threading.Lock()
+        self._whole: dict[tuple[str, str | None], tuple[frozenset[str], float]] = {}
 
     def check(self, want: Template) -> Sequence[Problem]:
         return self._catalog.check(want)
@@ -72,7 +80,32 @@ class GceMachines(BaseMachines):
             if state is not None and state.ref.mark.same(ref.mark) and scope.covers(state.ref.mark):
                 states[ref.id] = state
         ours = tuple(state for state in states.values() if state.place in self._catalog.zones)
-        return Snapshot(items=ours, unreachable=frozenset(silent & set(self._catalog.zones)))
+        strays, unheard = self._strays(scope, states)
+        return Snapshot(items=ours, unreachable=frozenset((silent | unheard) & set(self._catalog.zones)), strays=strays)
+
+    def _strays(self, scope: Scope, states: Mapping[str, MachineState]) -> tuple[tuple[Ref, ...], set[str]]:
+        """Disks of systems without their machines, which Google deletes together with these unless somebody told it not to; and
+        the zones that did not answer. Listed when there can be a new one: a machine is not there any more, or none is."""
+        at, now = (scope.installation, scope.cluster), time.monotonic()
+        with self._lock:
+            before, until = self._whole.get(at, (frozenset(), 0.0))
+        if states and before <= states.keys() and now < until:
+            with self._lock:
+                self._whole[at] = frozenset(states), until
+            return (), set()
+        disks, unheard = self._compute.everywhere("Disks", "disks", filter=marks.filter_of(scope, "Machine"))
+        strays = tuple(ref for disk in disks if (ref := self._stray(disk, states)) is not None)
+        with self._lock:
+            self._whole[at] = frozenset(states), 0.0 if strays or unheard else now + DISKS
+        return strays, unheard
+
+    def _stray(self, disk: Record, states: Mapping[str, MachineState]) -> Ref | None:
+        zone, name = _last(disk["zone"]), str(disk["name"])
+        mark = marks.mark_of(disk.get("labels", {}), marks.index_of(name))
+        whole = disk.get("users") or disk.get("status") == "CREATING" or f"{zone}/{name}" in states
+        if mark is None or mark.kind != "Machine" or mark.index < 0 or whole or zone not in self._catalog.zones:
+            return None
+        return Ref(id=f"{zone}/{DISK}{name}", mark=mark)
 
     def delete(self, refs: Sequence[Ref]) -> Sequence[Result]:
         """Marks are compared on one listing per launch; what no listing shows is asked for by name."""
@@ -96,6 +129,8 @@ class GceMachines(BaseMachines):
     def _deleted(self, ref: Ref, found: Mark | None) -> Result:
         zone, _, name = ref.id.partition("/")
         try:
+            if name.startswith(DISK):
+                return self._disk_deleted(ref, zone, name.removeprefix(DISK))
             if found is None:
                 state = self._by_id(ref)
                 if state is None:
@@ -113,6 +148,18 @@ class GceMachines(BaseMachines):
             return Result(id=ref.id, outcome=Outcome.PENDING if going else Outcome.UNKNOWN, error=None if going else error)
         except SupplierError as error:
             return Result(id=ref.id, outcome=Outcome.UNKNOWN, error=error)
+        return Result(id=ref.id, outcome=Outcome.PENDING)
+
+    def _disk_deleted(self, ref: Ref, zone: str, name: str) -> Result:
+        """Raises as the request does. A disk in use is none of these any more: Google refuses."""
+        disk = self._compute.get("Disks", zone=zone, disk=name)
+        if disk is None:
+            return Result(id=ref.id, outcome=Outcome.MADE)
+        mark = marks.mark_of(disk.get("labels", {}), marks.index_of(name))
+        if mark is None or not mark.same(ref.mark):
+            raise NotFound(f"{ref.id} belongs to {marks.owner(mark)}", code="foreign mark")
+        if disk.get("status") != "DELETING":
+            self._compute.change("Disks", "delete", zone=zone, disk=name)
         return Result(id=ref.id, outcome=Outcome.PENDING)
 
     def _by_id(self, ref: Ref) -> MachineState | None:

@@ -68,6 +68,19 @@ class LoadBalancerContract(EnsuredContract):
 
         bench.until(all_in, "all members are in the load balancer")
 
+    def test_observation_says_how_the_members_are(self, bench: Bench) -> None:
+        """Health changes without anybody asking for a change, so it is observation that tells of it."""
+        want = self.wish(bench)
+        self._in_service(bench, want)
+        keys = {member.key for member in want.members}
+
+        def seen() -> bool:
+            state = self.exactly(bench, want)
+            assert set(state.members) <= keys, f"members {set(state.members)}, wanted {keys}"
+            return set(state.members) == keys and not set(state.members.values()) & {"draining", "unused"}
+
+        bench.until(seen, "observation shows all members")
+
     def test_a_draining_member_gets_no_new_traffic(self, bench: Bench) -> None:
         """The machine is deleted once it is drained; every connection made in between is cut."""
         want = self.wish(bench)
