@@ -32,6 +32,33 @@ def test_two_installations_on_one_account_do_not_touch_each_other(harness: Make)
     assert two.condition(Installation, "kubeup", "MemoryLost") == ("", "", "")
 
 
+def test_what_other_installations_have_is_shown_when_somebody_asks(harness: Make) -> None:
+    one = harness("one")
+    two = harness("two", share=one)
+    one.demo(1)
+    two.demo(2)
+    one.ready(1)
+    two.ready(2)
+    one.edit(Provider, "sim", metadata={"annotations": {"kubeup.dev/look-around": "first"}})
+    one.settle()
+    around = one.get(Provider, "sim").status.around
+    assert around is not None
+    assert (around.asked, around.message) == ("first", None)
+    assert {o.installation for o in around.foreign} == {two.store.installation}
+    machines = [o for o in around.foreign if o.kind == "Machine"]
+    assert [m.cluster for m in machines] == ["demo", "demo"]
+    assert all(m.price_per_hour for m in machines)
+    assert one.condition(Installation, "kubeup", "MemoryLost") == ("", "", "")
+
+    one.cloud.faults.add("denied", operation="list", times=9)
+    one.edit(Provider, "sim", metadata={"annotations": {"kubeup.dev/look-around": "second"}})
+    one.settle()
+    around = one.get(Provider, "sim").status.around
+    assert around is not None
+    assert (around.asked, around.foreign) == ("second", [])
+    assert "credentials were refused" in (around.message or "")
+
+
 def test_a_machine_that_somebody_else_made_is_left_alone(harness: Make) -> None:
     h = harness()
     foreign = h.cloud.console.add("by-hand")

@@ -48,14 +48,26 @@ def test_what_nobody_asked_for_is_listed_and_deleted_when_told_and_kept_volumes_
     stranger = sim(home, "add", "from-before", *about, "kubeup/kind=Machine", "kubeup/maker=1111-2222")
     until(lambda: stranger in home("leaks", "yard").out and "kept on purpose" in home("leaks").out)
 
+    other = [tag.replace(tags["kubeup/installation"], "laptop-2") for tag in about]
+    theirs = sim(home, "add", "not-ours", *other, "kubeup/kind=Machine", "kubeup/maker=3333-4444")
+    shown = home("leaks", "yard").out
+    ours, _, others = shown.partition("Of other installations")
+    assert stranger in ours
+    assert "$0." in ours, "an estimated price"
+    assert others.split()[-6:] == ["yard", "laptop-2", "leaky", "Machine", "1", others.split()[-1]]
+    assert others.split()[-1].startswith("$")
+    assert theirs not in ours
+
     refused = home("leaks", "--delete", code=3)
     assert "say --yes" in refused.err
     assert stranger in sim(home, "ls")
 
     assert "gone: 1 resource" in home("leaks", "--delete", "--yes").out
     assert stranger not in sim(home, "ls")
+    assert theirs in sim(home, "ls")
     left = json.loads(home("leaks", "-o", "json").out)
     assert left["unknown"] == []
+    assert [one["id"] for one in left["around"]["yard"]["foreign"]] == [theirs]
     assert [v["cluster"] for v in left["keptVolumes"]] == ["leaky"]
     installation = json.loads(home("get", "installation", "kubeup", "-o", "json").out)
     assert installation["spec"]["unknownResources"] == "Pause", "what a person had decided before holds again"

@@ -14,6 +14,7 @@ from .snapshots import SnapshotStore
 from .snapshots import Stored as StoredSnapshot
 from .supplier import (
     CONTRACT,
+    EVERY,
     Access,
     BaseMachines,
     Capabilities,
@@ -65,6 +66,7 @@ __all__ = [
     "Context",
     "Data",
     "Denied",
+    "EVERY",
     "ExecutorRegister",
     "Host",
     "Identity",

@@ -39,7 +39,7 @@ class Phase(str, Enum):
     RUNNING = "Running"
     STOPPED = "Stopped"
     DELETING = "Deleting"
-    GONE = "Gone"  # still listed by the place, but over (a terminated EC2 instance)
+    GONE = "Gone"  # still listed by the place, but over (a terminated EC2 instance); of a doubted id: known to be over, a proof
     FAILED = "Failed"
     UNKNOWN = "Unknown"
 
@@ -93,16 +93,20 @@ class Ref:
     mark: Mark
 
 
+EVERY = "*"
+"""In a Scope: every installation's, for people who look for what others left. Nothing is decided from it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """What an observation covers: an installation, or one cluster (uid) of it. `doubt`: look these up by id as well."""
+    """What an observation covers: an installation (or EVERY), or one cluster (uid) of it. `doubt`: look these up by id as well."""
 
     installation: str
     cluster: str | None = None
     doubt: tuple[Ref, ...] = ()
 
     def covers(self, mark: Mark) -> bool:
-        return mark.installation == self.installation and self.cluster in (None, mark.cluster)
+        return self.installation in (mark.installation, EVERY) and self.cluster in (None, mark.cluster)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,6 +346,7 @@ class MachineState:
     error       a late refusal: the machine was accepted and then could not be had
     leaving_at  epoch seconds of a spot notice or a maintenance
     provider_id what the kubelet registers (`aws:///eu-west-1a/i-0abc`)
+    price_per_hour  by the provider's list, as in Offer; None where nobody knows
     """
 
     ref: Ref
@@ -358,6 +363,7 @@ class MachineState:
     facts: Data = field(default_factory=dict)
     error: SupplierError | None = None
     leaving_at: float | None = None
+    price_per_hour: float | None = None
 
 
 class MachineSupplier(Protocol):

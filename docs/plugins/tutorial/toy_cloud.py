@@ -1,7 +1,7 @@
 """A toy cloud: an HTTP API for machines, in memory, on the standard library. Run it with `python toy_cloud.py`.
 
     GET    /account                 {"id": "account-1"}
-    GET    /machines?label=k:v&page=0   {"items": [machine ...], "next": 1 or null}
+    GET    /machines?label=k:v&page=0   (v may be *) {"items": [machine ...], "next": 1 or null}
     GET    /machines/ID             machine, or 404
     POST   /machines                {"name", "size", "labels"} -> 201 machine; 409 and the machine that has this name;
                                     507 when there is no room
@@ -53,8 +53,12 @@ class ToyCloud:
 
     def list(self, label: str, page: int) -> dict:
         key, _, value = label.partition(":")
+
+        def wanted(labels: dict) -> bool:
+            return not label or (key in labels and value in ("*", labels[key]))
+
         with self.lock:
-            found = [dict(m) for m in self.machines.values() if not label or m["labels"].get(key) == value]
+            found = [dict(m) for m in self.machines.values() if wanted(m["labels"])]
         end = (page + 1) * self.page
         return {"items": found[page * self.page : end], "next": page + 1 if end < len(found) else None}
 

@@ -9,6 +9,7 @@ from .etcd_snapshots import EtcdSnapshotsController
 from .garbage import GarbageController
 from .launch import LaunchController
 from .load_balancer import LoadBalancerController
+from .look_around import LookAroundController
 from .machine import MachineController
 from .namespace import NamespaceController
 from .node import NodesController
@@ -37,6 +38,7 @@ def all_controllers(env: Env) -> list[Controller]:
             LoadBalancerController,
             VolumeController,
             SweeperController,
+            LookAroundController,
             EtcdSnapshotsController,
             GarbageController,
             NamespaceController,

@@ -2,7 +2,8 @@
 
 One listing proves nothing: reads lag behind writes, a part of the place may not have answered, and a call whose outcome is unknown
 may still bear fruit. So several complete observations, begun after everything was asked to go and over at least the place's
-`settle` seconds, have to show nothing with the cluster's mark. Volumes marked to be kept are not in the way.
+`settle` seconds, have to show nothing with the cluster's mark. Where nothing was made for that long, the seconds are over already: what
+a read does not show then was not there a moment ago. Volumes marked to be kept are not in the way.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Proof:
 
     def __init__(self, env: Env) -> None:
         self.env = env
+        self._began = env.clock.awake()
         self._lock = threading.Lock()
         self._cases: dict[tuple[str, str], _Case] = {}
 
@@ -98,7 +100,13 @@ class Proof:
             if not count.clean:
                 count.first, count.jumps = seen.started, seen.jumps
             count.clean, count.last = count.clean + 1, seen.started
-        return count.clean >= MISSES and count.last - count.first >= place.capabilities.settle
+        since = min(count.first, self._made(place))
+        return count.clean >= MISSES and count.last - since >= place.capabilities.settle
+
+    def _made(self, place: Place) -> float:
+        """Awake time since when nothing was made there, by whatever Provider; as far as this process knows."""
+        made = [p.last_made for p in self.env.places.of_identity(place.identity.key) if p.last_made is not None]
+        return max([self._began, *made])
 
     @staticmethod
     def after() -> float:

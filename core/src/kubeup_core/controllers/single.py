@@ -108,6 +108,8 @@ class Single(Generic[S]):
         self.env.inventory.want(place, self.what)
         snapshot = self.env.inventory.snapshot(place, self.what)
         seen = cast("S | None", self.env.inventory.state(place, self.what, mark))
+        if seen is not None and seen.phase is Phase.GONE:
+            seen = None  # the place's word that it is over: a proof, which `_absent` takes
         if seen is not None:
             self.env.inventory.settled(place, self.what, mark)
             if seen.phase in _ON_THE_WAY or bool(getattr(seen, "busy", "")):

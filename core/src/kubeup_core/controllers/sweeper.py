@@ -2,13 +2,13 @@
 
 Every creation is journalled before it is asked for, so a resource whose maker is not in the store proves that the store is older
 than the resource (a restored backup, a copied file). Then nothing is deleted: the installation pauses and says so. Volumes are never
-swept. Marks of other installations are none of our business; suppliers do not even show them. Snapshot first, then store.
+swept. Marks of other installations are none of our business (`look_around.py` lists them). Snapshot first, then store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..client import Event
 from ..errors import SupplierError
@@ -32,6 +32,14 @@ MAKERS: dict[What, type[Resource]] = {
 """Whose uid a mark's maker is."""
 
 
+class Found(NamedTuple):
+    """One thing as it was seen. price: per hour, where the provider lists one."""
+
+    id: str
+    mark: Mark
+    price: float | None = None
+
+
 class SweeperController(Controller):
     name = "sweeper"
 
@@ -39,8 +47,8 @@ class SweeperController(Controller):
         self.watches = (Watch(Installation, lambda event: self._all()), Watch(Machine, self._of_machine))
         super().__init__(env)
         self.book = env.shared(Book)
-        self._unknown: dict[Key, list[tuple[str, Mark]]] = {}
-        self._kept: dict[Key, list[tuple[str, Mark]]] = {}
+        self._unknown: dict[Key, list[Found]] = {}
+        self._kept: dict[Key, list[Found]] = {}
         env.inventory.on_snapshot(lambda what, identity: [(self.name, Key(what, identity))])
 
     def reconcile(self, key: Key) -> Result:
@@ -65,21 +73,24 @@ class SweeperController(Controller):
 
     # -- what is seen ----------------------------------------------------------------------------------------------------
 
-    def _look(self, place: Place, what: What, seen: Seen[Any]) -> tuple[list[tuple[str, Mark]], list[tuple[str, Mark]]]:
-        """Delete what is not wanted any more; -> what nobody here has ever asked for, and volumes that were kept: ids and marks."""
-        found: list[tuple[str, Mark]] = [
-            (item.ref.id, item.ref.mark) for item in seen.by_id.values() if item.phase is not Phase.GONE
+    def _look(self, place: Place, what: What, seen: Seen[Any]) -> tuple[list[Found], list[Found]]:
+        """Delete what is not wanted any more; -> what nobody here has ever asked for, and volumes that were kept."""
+        found = [
+            Found(item.ref.id, item.ref.mark, getattr(item, "price_per_hour", None))
+            for item in seen.by_id.values()
+            if item.phase is not Phase.GONE
         ]
-        strays = [(ref.id, ref.mark) for ref in seen.strays]
-        unknown: list[tuple[str, Mark]] = []
-        kept: list[tuple[str, Mark]] = []
-        for id_, mark in (*found, *strays):
+        strays = [Found(ref.id, ref.mark) for ref in seen.strays]
+        unknown: list[Found] = []
+        kept: list[Found] = []
+        for one in (*found, *strays):
+            id_, mark = one.id, one.mark
             maker = self._maker(what, mark)
             if maker is None:
-                (kept if what == "volumes" and mark.keep else unknown).append((id_, mark))
+                (kept if what == "volumes" and mark.keep else unknown).append(one)
             elif isinstance(maker, Launch):
                 whole = (mark.maker, mark.index) in seen.by_mark
-                if maker.status.phase == "Settled" and (not self._wanted(maker, mark) or ((id_, mark) in strays and not whole)):
+                if maker.status.phase == "Settled" and (not self._wanted(maker, mark) or (one in strays and not whole)):
                     self._remove(place, maker, Ref(id=id_, mark=mark))
         return unknown, kept
 
@@ -166,21 +177,27 @@ class SweeperController(Controller):
                     installation, "Warning", "MemoryLost", f"{len(unknown)} unknown resources: see the condition"
                 )
 
-    def _lines(self, found: dict[Key, list[tuple[str, Mark]]]) -> Iterator[UnknownResource]:
+    def _lines(self, found: dict[Key, list[Found]]) -> Iterator[UnknownResource]:
         for key, these in sorted(found.items()):
             place = next(iter(self.env.places.of_identity(key.name)), None)
-            for id_, mark in sorted(these, key=lambda one: one[0]):
-                yield UnknownResource(provider=place.name if place else "", kind=mark.kind, id=id_, cluster=mark.cluster_name)
+            for id_, mark, price in sorted(these, key=lambda one: one.id):
+                yield UnknownResource(
+                    provider=place.name if place else "",
+                    kind=mark.kind,
+                    id=id_,
+                    cluster=mark.cluster_name,
+                    price_per_hour=price,
+                )
 
-    def _delete_unknown(self, place: Place, what: What, unknown: Iterable[tuple[str, Mark]], key: Key) -> None:
+    def _delete_unknown(self, place: Place, what: What, unknown: Iterable[Found], key: Key) -> None:
         """A person looked at them and said so. Never volumes."""
 
         def said_so() -> bool:
             stored = self.env.client.find(Installation, NAME)
             return stored is not None and stored.spec.unknown_resources == "Delete" and not stored.spec.paused
 
-        for id_, mark in unknown:
-            ref = Ref(id=id_, mark=mark)
+        for one in unknown:
+            ref = Ref(id=one.id, mark=one.mark)
             if what == "machines":
                 self._ask(place, ref, said_so)
             elif what in ("networks", "load_balancers"):

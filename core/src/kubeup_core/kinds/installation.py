@@ -27,12 +27,13 @@ class InstallationSpec(Model):
 
 
 class UnknownResource(Model):
-    """cluster: the name in its mark, "" for what belonged to none."""
+    """cluster: the name in its mark, "" for what belonged to none. price_per_hour: where the provider lists one."""
 
     provider: str
     kind: str
     id: str
     cluster: str = ""
+    price_per_hour: float | None = None
 
 
 class InstallationStatus(Status):

@@ -12,6 +12,8 @@ from ..statuses import Cause
 from .kind import AGE, Column, Kind, ready
 
 AUTO_LABEL = "kubeup.dev/auto"
+LOOK_AROUND = "kubeup.dev/look-around"
+"""Annotation: whenever its value changes, it is looked what other installations have at the place. `kubeup leaks` writes it."""
 """On Providers that were made because the plugin's config needs no field."""
 
 
@@ -91,6 +93,25 @@ class HostStatus(Model):
     facts: dict[str, str] = Field(default_factory=dict, description="What was found: cpu, memory, disk, arch, os")
 
 
+class ForeignResource(Model):
+    """What carries the mark of another installation. cluster: the name in its mark."""
+
+    installation: str
+    kind: str
+    id: str
+    cluster: str = ""
+    price_per_hour: float | None = None
+
+
+class Around(Model):
+    """What a look at everybody's marks has shown."""
+
+    asked: str = Field(description="The annotation kubeup.dev/look-around that this answers")
+    foreign: list[ForeignResource] = Field(default_factory=list, description="Of other installations; the first 100")
+    count: int = Field(default=0, description="How many there are")
+    message: str | None = Field(default=None, description="Why it could not be looked")
+
+
 class ProviderStatus(Status):
     identity: str | None = Field(default=None, description="Account and region, engine id or inventory; fixed at first use")
     principal: str | None = Field(default=None, description="As whom kubeup acts there")
@@ -101,6 +122,7 @@ class ProviderStatus(Status):
     machines: int | None = Field(default=None, description="Machines that count against limits.machines")
     plugin: PluginInfo | None = Field(default=None, description="The plugin that serves it")
     hosts: list[HostStatus] | None = Field(default=None, description="Of an inventory, all its hosts")
+    around: Around | None = Field(default=None, description="What other installations have there, when somebody asked last")
 
 
 class Provider(Resource):

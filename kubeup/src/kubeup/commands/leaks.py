@@ -1,7 +1,8 @@
 """`kubeup leaks [PROVIDER]`: what lies at providers under this installation's mark and belongs to no object; away with it, if asked.
 
 What the sweeper has found stands in the Installation's status; this shows it, and `--delete` says there what a person decided. Volumes
-that were kept on purpose are listed apart and never deleted. Marks of other installations are not looked at.
+that were kept on purpose are listed apart and never deleted. So is what carries the mark of another installation: the server looks
+for it now, when it is asked by the annotation `kubeup.dev/look-around`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import time
 from typing import Any
 
 import click
+from kubeup_core.kinds.provider import LOOK_AROUND
+from kubeup_core.objects import IN_USE
 
 from ..api import Api
 from ..connect import existing
@@ -20,6 +23,8 @@ from ..output import plural, screen_width, show, table
 from ..state import State
 
 INTERVAL = 0.5
+LOOK_SECONDS = 60.0
+"""How long a look at a place may take."""
 NAME = "kubeup"
 
 
@@ -31,14 +36,19 @@ NAME = "kubeup"
 @output_option
 @click.pass_obj
 def command(state: State, provider: str | None, delete: bool, yes: bool, timeout: float, output: str | None) -> None:
-    """List what carries this installation's mark and belongs to no object, as the providers' listings show it."""
+    """List what carries this installation's mark and belongs to no object, as the providers' listings show it.
+
+    What other installations have there is listed apart, and never touched.
+    """
     with existing(state) as api:
         names = _names(api, provider)
+        around = _look_around(api, names, provider)
         unknown, kept = _found(api, names)
         if output:
-            show({"unknown": unknown, "keptVolumes": kept}, output)
+            show({"unknown": unknown, "keptVolumes": kept, "around": around}, output)
         else:
             _print(unknown, kept)
+            _print_others(around)
         doomed = [one for one in unknown if one["kind"] != "Volume"]
         if delete and doomed:
             _delete(api, names, doomed, yes, timeout, quiet=output is not None)
@@ -69,12 +79,60 @@ def _print(unknown: list[dict[str, Any]], kept: list[dict[str, Any]]) -> None:
         ("Volumes that were kept on purpose (onDelete: Retain)", kept),
     ):
         if these:
-            rows = [[one["provider"], one["kind"], one["id"], one.get("cluster", "")] for one in these]
-            click.echo(f"{title}:\n\n{table(['Provider', 'Kind', 'ID', 'Cluster'], rows, screen_width())}\n")
+            rows = [[one["provider"], one["kind"], one["id"], one.get("cluster", ""), _price([one])] for one in these]
+            click.echo(f"{title}:\n\n{table(['Provider', 'Kind', 'ID', 'Cluster', 'Per hour'], rows, screen_width())}\n")
+            if len(these) > 1 and (total := _price(these)):
+                click.echo(f"Together {total} per hour, as far as the provider lists prices.\n")
     if not unknown and not kept:
         click.echo("nothing: everything that carries this installation's mark belongs to an object")
     elif unknown:
         click.echo("kubeup leaks --delete takes them away, but for volumes; a volume is yours to look into first.")
+
+
+def _print_others(around: dict[str, dict[str, Any]]) -> None:
+    """One line for each cluster and kind."""
+    groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
+    for provider, seen in sorted(around.items()):
+        for one in seen["foreign"]:
+            groups.setdefault((provider, one["installation"], one.get("cluster", ""), one["kind"]), []).append(one)
+    if groups:
+        rows = [[*key, len(these), _price(these)] for key, these in groups.items()]
+        head = ["Provider", "Installation", "Cluster", "Kind", "Count", "Per hour"]
+        click.echo(f"\nOf other installations, which are never touched from here:\n\n{table(head, rows, screen_width())}")
+    for provider, seen in sorted(around.items()):
+        if seen.get("message"):
+            click.echo(f"\n{provider}: what others have there could not be seen: {seen['message']}")
+        elif seen["count"] > len(seen["foreign"]):
+            click.echo(f"\n{provider}: only the first {len(seen['foreign'])} of {seen['count']} are listed")
+
+
+def _price(these: list[dict[str, Any]]) -> str:
+    known = [float(one["pricePerHour"]) for one in these if one.get("pricePerHour") is not None]
+    return f"${sum(known):.4f}" if known else ""
+
+
+def _look_around(api: Api, names: set[str] | None, named: str | None) -> dict[str, dict[str, Any]]:
+    """By Provider, what the server has seen there of other installations: one Provider of each account or place that is used."""
+    asked: dict[str, str] = {}
+    for p in sorted(api.list("Provider"), key=lambda p: p["metadata"]["name"] != named):
+        name, identity = p["metadata"]["name"], (p.get("status") or {}).get("identity")
+        wanted = IN_USE in (p["metadata"].get("finalizers") or ()) if names is None else name in names
+        if wanted and identity and identity not in asked:
+            asked[identity] = name
+    token = f"{time.time():.3f}"
+    for name in asked.values():
+        api.patch("Provider", name, "", {"metadata": {"annotations": {LOOK_AROUND: token}}})
+    deadline, found = time.monotonic() + LOOK_SECONDS, {}
+    while left := [name for name in asked.values() if name not in found]:
+        for name in left:
+            around = ((api.find("Provider", name) or {}).get("status") or {}).get("around") or {}
+            if around.get("asked") == token:
+                found[name] = {"foreign": [], "count": 0, **around}
+            elif time.monotonic() > deadline:
+                found[name] = {"foreign": [], "count": 0, "message": "no answer within a minute; kubeup logs tells more"}
+        if len(found) < len(asked):
+            time.sleep(INTERVAL)
+    return found
 
 
 def _delete(api: Api, names: set[str] | None, doomed: list[dict[str, Any]], yes: bool, seconds: float, *, quiet: bool) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kubeup_core import (
+    EVERY,
     Blocked,
     InvalidSpec,
     Listener,
@@ -32,6 +33,7 @@ from kubeup_core import (
 from . import marks, targets
 from .client import Aws
 from .config import overrides
+from .departures import Departures
 from .firewall import Permission, as_request, present
 from .layout import BALANCER, Layout
 from .parts import specification
@@ -62,6 +64,7 @@ class AwsLoadBalancers:
         self._targets = targets.Targets(aws)
         self._lock = threading.Lock()
         self._set: dict[str, Listener] = {}
+        self._departures = Departures()
 
     def ensure(self, want: LoadBalancerSpec) -> LoadBalancerState:
         overrides(want.overrides)
@@ -89,6 +92,9 @@ class AwsLoadBalancers:
                 items += [LoadBalancerState(ref=Ref(id=id, mark=made.mark), phase=Phase.PARTIAL) for id in made.ids()]
             else:
                 items.append(_state(made.balancer, made.mark, self._members(made)))
+        there = {item.ref.mark.maker for item in items}
+        over = [ref for ref in scope.doubt if ref.mark.maker not in there and self._departures.over(ref.mark)]
+        items += [LoadBalancerState(ref=ref, phase=Phase.GONE) for ref in over if not self._named_there(ref)]
         return Snapshot(items=tuple(items))
 
     def delete(self, ref: Ref) -> None:
@@ -98,17 +104,19 @@ class AwsLoadBalancers:
         if made.balancer is not None:
             with suppress(NotFound):
                 self._aws.call("elbv2", "delete_load_balancer", LoadBalancerArn=made.balancer["LoadBalancerArn"])
+            self._departures.deleted(made.balancer["LoadBalancerArn"])
         blocked: Blocked | None = None
         for group in made.groups:
             try:
                 self._targets.delete(group["TargetGroupArn"])
+                self._departures.deleted(group["TargetGroupArn"])
             except Blocked as error:
                 blocked = error
         for id in made.security:
             try:
-                self._aws.call("ec2", "delete_security_group", GroupId=id)
-            except NotFound:
-                continue
+                with suppress(NotFound):
+                    self._aws.call("ec2", "delete_security_group", GroupId=id)
+                self._departures.deleted(id)
             except Blocked as error:  # the balancer's interfaces go later than itself
                 blocked = error
         if blocked is not None:
@@ -251,14 +259,14 @@ class AwsLoadBalancers:
     # -- below -------------------------------------------------------------------------------------------------------------
 
     def _sets(self, installation: str) -> Iterable[Set]:
-        """Everything of this installation, by object."""
-        start = targets.prefix(installation)
+        """Everything of this installation (or of EVERY one), by object."""
+        start = "" if installation == EVERY else targets.prefix(installation)
         listed = self._aws.pages("elbv2", "describe_load_balancers", "LoadBalancers", PageSize=400)
         balancers = {b["LoadBalancerArn"]: b for b in listed if b["LoadBalancerName"].startswith(start)}
         groups = {g["TargetGroupArn"]: g for g in self._all_groups() if g["TargetGroupName"].startswith(start)}
         sets: dict[str, Set] = {}
         for arn, mark in self._tags([*balancers, *groups]).items():
-            if mark is None or mark.kind != "LoadBalancer" or mark.installation != installation:
+            if mark is None or mark.kind != "LoadBalancer" or installation not in (mark.installation, EVERY):
                 continue
             made = sets.setdefault(mark.maker, Set(mark=mark))
             if arn in balancers:
@@ -270,7 +278,19 @@ class AwsLoadBalancers:
             mark = marks.mark_of(marks.as_dict(group.get("Tags")))
             if mark is not None:
                 sets.setdefault(mark.maker, Set(mark=mark)).security.append(group["GroupId"])
+        for made in sets.values():
+            arns = [made.balancer["LoadBalancerArn"]] if made.balancer else []
+            self._departures.seen(made.mark, [*arns, *made.ids()])
         return sets.values()
+
+    def _named_there(self, ref: Ref) -> bool:
+        """Asked for by its name in the service, as a listing may lag."""
+        if not ref.id.startswith("arn:") or ":loadbalancer/" not in ref.id:
+            return False
+        try:
+            return bool(self._aws.read("elbv2", "describe_load_balancers", LoadBalancerArns=[ref.id])["LoadBalancers"])
+        except NotFound:
+            return False
 
     def _all_groups(self) -> list[dict[str, Any]]:
         return self._aws.pages("elbv2", "describe_target_groups", "TargetGroups", PageSize=400)

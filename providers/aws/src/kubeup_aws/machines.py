@@ -34,7 +34,7 @@ from kubeup_core import (
 )
 
 from . import launching, marks
-from .catalog import Catalog
+from .catalog import Catalog, price
 from .client import Aws
 from .decisions import SAME_TOKEN
 from .images import Images
@@ -229,4 +229,5 @@ def _state(instance: dict[str, Any], ref: Ref) -> MachineState:
         volumes=tuple(disks),
         facts={"image": instance.get("ImageId", ""), "machineType": instance.get("InstanceType", "")},
         error=refused,
+        price_per_hour=None if instance.get("InstanceLifecycle") == "spot" else price(instance.get("InstanceType", "")),
     )

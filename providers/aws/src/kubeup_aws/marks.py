@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kubeup_core import Mark, Scope
+from kubeup_core import EVERY, Mark, Scope
 
 PREFIX = "kubeup.dev/"
 PART = f"{PREFIX}part"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from kubeup_core import Mark, Scope
+from kubeup_core import EVERY, Mark, Scope
 
 PREFIX = "kubeup.dev/"
 
@@ -46,7 +46,9 @@ def mark_of(labels: Mapping[str, str]) -> Mark | None:
 
 def of_scope(scope: Scope, kind: str) -> dict[str, str]:
     """The labels that the engine is to look for."""
-    wanted = {f"{PREFIX}installation": scope.installation, f"{PREFIX}kind": kind}
+    wanted = {f"{PREFIX}kind": kind}
+    if scope.installation != EVERY:
+        wanted[f"{PREFIX}installation"] = scope.installation
     if scope.cluster is not None:
         wanted[f"{PREFIX}cluster"] = scope.cluster
     return wanted

@@ -27,7 +27,7 @@ from kubeup_core import (
     Template,
 )
 
-from . import marks
+from . import marks, prices
 from .catalog import Catalog
 from .client import Compute, Record
 from .config import GceConfig
@@ -57,6 +57,7 @@ class GceMachines(BaseMachines):
     def __init__(self, compute: Compute, catalog: Catalog, settings: GceConfig, workers: ThreadPoolExecutor) -> None:
         self._compute, self._catalog, self._settings, self._workers = compute, catalog, settings, workers
         self._launching = Launching(compute, settings)
+        self._priced = prices.shown(compute.region)
         self._lock = threading.Lock()
         self._whole: dict[tuple[str, str | None], tuple[frozenset[str], float]] = {}
 
@@ -203,6 +204,7 @@ class GceMachines(BaseMachines):
                 f"{zone}/{_last(d['source'])}" for d in record.get("disks", ()) if d.get("source") and not d.get("boot")
             ),
             facts={"image": labels.get(NEW, ""), "machineType": kind, "spot": _spot(record)},
+            price_per_hour=prices.by_name(kind) if self._priced and _spot(record) == "false" else None,
         )
 
 

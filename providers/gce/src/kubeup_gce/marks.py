@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kubeup_core import Mark, Scope
+from kubeup_core import EVERY, Mark, Scope
 
 PREFIX = "kubeup-"
 _FIELDS = {
@@ -46,7 +46,9 @@ def mark_of(labels: Mapping[str, str], index: int = 0) -> Mark | None:
 
 def filter_of(scope: Scope, kind: str) -> str:
     """The filter of a listing."""
-    wanted = {"installation": scope.installation, "kind": kind}
+    wanted = {"kind": kind}
+    if scope.installation != EVERY:
+        wanted["installation"] = scope.installation
     if scope.cluster is not None:
         wanted["cluster"] = scope.cluster
     return _filter(wanted)

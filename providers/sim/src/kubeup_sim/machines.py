@@ -307,6 +307,7 @@ def _described(view: MachineView, ref: Ref | None, access: str) -> MachineState:
         },
         error=_late_refusal(view),
         leaving_at=machine.leaving_at,
+        price_per_hour=offers.price(machine.machine_type, spot=machine.spot),
     )
 
 

@@ -52,6 +52,12 @@ def problems(want: Template, settings: Settings, context: Context) -> Sequence[P
     return found
 
 
+def price(machine_type: str, *, spot: bool) -> float | None:
+    """Per hour; None for a host of an inventory."""
+    kind = catalog.TYPES.get(machine_type)
+    return None if kind is None else round(kind.price * (catalog.SPOT if spot else 1), 5)
+
+
 def on_demand(want: Template, zones: Sequence[str], context: Context) -> Sequence[Offer]:
     """Cheapest first; zones take turns at an equal price."""
     overrides = _overrides(want.overrides)
@@ -67,7 +73,7 @@ def on_demand(want: Template, zones: Sequence[str], context: Context) -> Sequenc
             cpu=kind.cpu,
             memory=kind.memory,
             image=image,
-            price_per_hour=round(kind.price * (catalog.SPOT if want.spot else 1), 5),
+            price_per_hour=price(kind.name, spot=want.spot),
             reach=frozenset({zone}),
             max_volumes=kind.max_volumes,
         )

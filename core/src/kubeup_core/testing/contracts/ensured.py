@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...errors import NotFound, NotReady, SupplierError, Taken, Unknown
-from ...supplier import Phase, Ref, Scope, Snapshot, Suppliers
+from ...supplier import EVERY, Phase, Ref, Scope, Snapshot, Suppliers
 from .base import Contract
 from .bench import Bench
 from .checks import Lives, offered, unmarked
@@ -131,6 +131,16 @@ class EnsuredContract(Contract):
         makers = {s.ref.mark.maker for s in self.snapshot(bench).items}
         assert theirs.mark.maker not in makers, "another installation's is observed as ours"
         assert self.exactly(bench, theirs, bench.b).ref == foreign.ref, "another installation's has changed"
+
+    def test_a_scope_of_every_installation_shows_theirs_too(self, bench: Bench) -> None:
+        """A person who looks for what a lost laptop has left must see it, and whose it is."""
+        ours, theirs = self.wish(bench), self.wish(bench, bench.b)
+        self.made(bench, ours)
+        self.made(bench, theirs, bench.b)
+        shown = {s.ref.mark.maker: s.ref.mark for s in self.supplier(bench.a).observe(Scope(installation=EVERY)).items}
+        for mark in (ours.mark, theirs.mark):
+            assert mark.maker in shown, f"that of installation {mark.installation} is not shown"
+            assert shown[mark.maker].installation == mark.installation
 
     def test_deleting_an_id_under_another_mark_touches_nothing(self, bench: Bench) -> None:
         """A late delete must not hit what has taken the place of its target."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...errors import NotFound
-from ...supplier import Launch, MachineState, Phase, Ref, Scope
+from ...supplier import EVERY, Launch, MachineState, Phase, Ref, Scope
 from .base import Contract
 from .bench import Bench
 from .checks import Lives, offered
@@ -77,6 +77,16 @@ class MachineObservation(Contract):
         for suppliers, launch in ((bench.a, ours), (bench.b, theirs)):
             shown = {s.ref.mark.maker for s in bench.snapshot(suppliers).items}
             assert shown == {launch.mark.maker}, f"machines of launches {shown} are shown, ours is {launch.mark.maker}"
+
+    def test_a_scope_of_every_installation_shows_theirs_too(self, bench: Bench) -> None:
+        """A person who looks for what a lost laptop has left must see it, and whose it is."""
+        ours, theirs = bench.launch(1), bench.launch(1, suppliers=bench.b)
+        bench.run(ours)
+        bench.run(theirs, bench.b)
+        shown = {s.ref.mark.maker: s.ref.mark for s in bench.a.machines.observe(Scope(installation=EVERY)).items}
+        for mark in (ours.mark, theirs.mark):
+            assert mark.maker in shown, f"a machine of installation {mark.installation} is not shown"
+            assert shown[mark.maker].installation == mark.installation
 
     def test_what_is_in_doubt_is_looked_up_by_id(self, bench: Bench) -> None:
         """EC2's listing may hide a new machine for minutes; a look-up by id finds it. Without it there will be two."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import physics
 from .errors import CloudError
-from .records import Balancer, Machine
+from .records import Balancer, Machine, carries
 from .views import Expect
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Balancing:
                 for balancer in cloud.state.table(Balancer).values()
                 if balancer.visible_at <= now
                 and balancer.created_at <= newest
-                and tags.items() <= balancer.tags.items()
+                and carries(balancer.tags, tags)
                 and physics.balancer_phase(balancer, cloud.settings, now)
             ]
 

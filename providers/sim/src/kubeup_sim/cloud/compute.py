@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from . import catalog, physics
 from .errors import CloudError, ConnectionLost
-from .records import Disk, Machine, Network, Operation, Volume
+from .records import Disk, Machine, Network, Operation, Volume, carries
 from .room import Room
 from .views import HOST_UNREACHABLE, Expect, Launched, MachineView, Page, Wanted
 
@@ -80,7 +80,6 @@ class Compute:
                 newest = now - stale.seconds
             if (dark := cloud.faults.take(("unreachable",), "list", "Machine")) is not None:
                 cut.add(dark.place if dark.place != "*" else (*cloud.settings.hosts, *cloud.zones)[0])
-            wanted = tags.items()
             found = [
                 machine
                 for machine in cloud.state.table(Machine).values()
@@ -88,7 +87,7 @@ class Compute:
                 and machine.visible_at <= now
                 and machine.created_at <= newest
                 and machine.place not in cut
-                and wanted <= machine.tags.items()
+                and carries(machine.tags, tags)
             ]
             found.sort(key=lambda machine: machine.id)
             size = cloud.settings.page_size

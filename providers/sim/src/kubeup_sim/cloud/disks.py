@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import physics
 from .physics import living
-from .records import Disk, Operation
+from .records import Disk, Operation, carries
 from .views import Expect
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Disks:
         with cloud.state.read():
             used = {machine.disk for machine in living(self._cloud, now)}
             disks = cloud.state.table(Disk).values()
-            return [d for d in disks if tags.items() <= d.tags.items() and d.id not in used and physics.exists(d, now)]
+            return [d for d in disks if carries(d.tags, tags) and d.id not in used and physics.exists(d, now)]
 
     def delete(self, targets: Sequence[Expect]) -> list[str]:
         """As delete, for boot disks; "in-use" when a machine has it."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import physics
 from .errors import CloudError
-from .records import Balancer, Machine, Network
+from .records import Balancer, Machine, Network, carries
 from .views import Expect
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Networking:
                 if (phase := physics.network_phase(network, now))
                 and network.visible_at <= now
                 and network.created_at <= newest
-                and tags.items() <= network.tags.items()
+                and carries(network.tags, tags)
             ]
 
     def get(self, id: str) -> tuple[Network, str] | None:

@@ -7,6 +7,7 @@ of a thing is a function of them (`physics.py`), so nothing has to run while nob
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,13 @@ class Resource(Record):
     created_at: float = 0.0
     visible_at: float = 0.0
     gone_at: float | None = None  # deletion was asked for; over at that time
+
+
+def carries(tags: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Whether all wanted tags are there; `*` stands for any value."""
+    return wanted.items() <= tags.items() or (
+        "*" in wanted.values() and all(key in tags and value in ("*", tags[key]) for key, value in wanted.items())
+    )
 
 
 @dataclass(kw_only=True)

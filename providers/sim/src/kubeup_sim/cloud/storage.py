@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import catalog, physics
 from .errors import CloudError
-from .records import Machine, Volume
+from .records import Machine, Volume, carries
 from .views import Expect
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Storage:
                 if volume.visible_at <= now
                 and volume.created_at <= newest
                 and volume.place not in cut
-                and tags.items() <= volume.tags.items()
+                and carries(volume.tags, tags)
                 and physics.volume_phase(volume, now) not in (None, physics.OVER)
             ]
             return found, frozenset(cut & set(cloud.zones))
