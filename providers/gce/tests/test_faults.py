@@ -330,3 +330,19 @@ def test_a_wish_that_comes_while_a_group_still_changes_is_not_taken_for_done(pla
     place.world.advance(5)
     (seen,) = balancers.observe(HOME).items
     assert (seen.phase, seen.members) == (Phase.RUNNING, {second.name: "healthy"})
+
+
+def test_a_member_in_another_zone_joins_a_balancer_that_runs(place: Any) -> None:
+    """Its zone's group is no backend until the service is patched, and has no health until then."""
+    (first,) = place.run(place.launch())
+    (second,) = place.run(place.launch(zone="us-central1-b"))
+    want = place.balancer_spec([first])
+    place.balancer(want)
+    both = replace(want, members=(*want.members, place.member(second)))
+    balancers = place.suppliers.load_balancers
+    state = balancers.ensure(both)
+    assert (state.phase, state.members[first.name]) == (Phase.PENDING, "healthy"), "who is in stays in"
+    place.balancer(both)
+    place.world.advance(5)
+    (seen,) = balancers.observe(HOME).items
+    assert seen.members == {first.name: "healthy", second.name: "healthy"}

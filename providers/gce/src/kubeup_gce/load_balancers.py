@@ -66,16 +66,23 @@ class GceLoadBalancers:
         address = self._parts.ensured(self._address(id), mark, self._address_body(want))
         check = self._parts.ensured(self._check(id), mark, _check_body(want))
         known = self._compute.get("RegionBackendServices", region=self._compute.region, backend_service=id)
-        backends = {_zone_of(str(b["group"])) for b in (known or {}).get("backends", ())}
+        backends = _backends(known or {})
         zones = sorted(backends | {_zone(member) for member in want.members if member.ref})
         groups = {zone: self._group_of(id, zone, want) for zone in zones}
         given = (str(address["address"]),) if address and address.get("address") else ()
-        pending = LoadBalancerState(ref=Ref(id=id, mark=mark), phase=Phase.PENDING, addresses=given, self_reach=False)
+        pending = LoadBalancerState(
+            ref=Ref(id=id, mark=mark),
+            phase=Phase.PENDING,
+            addresses=given,
+            members=self._members(id, backends) if backends else {},
+            self_reach=False,
+        )
         if not given or check is None or None in groups.values():
             return pending
         if _differs(check, _check_body(want)):
             self._parts.changed(self._check(id), _check_body(want))
-        if self._backend_service(want, id, zones, known) is None:
+        service = self._backend_service(want, id, zones, known)
+        if service is None:
             return pending
         front = self._front(id)
         allowed = self._firewall(want, id, given[0])
@@ -84,20 +91,15 @@ class GceLoadBalancers:
             if allowed
             else self._compute.get(front.service, forwarding_rule=id, **front.where)
         )
-        asked = [self._brought(want, id, zone) for zone in zones]
-        return LoadBalancerState(
-            ref=pending.ref,
-            phase=Phase.RUNNING if all(asked) and there is not None else Phase.PENDING,
-            addresses=given,
-            members=self._members(id, zones),
-            self_reach=False,
-        )
+        asked, backends = [self._brought(want, id, zone) for zone in zones], _backends(service)
+        done = all(asked) and backends >= set(zones) and there is not None
+        return replace(pending, phase=Phase.RUNNING if done else Phase.PENDING, members=self._members(id, backends))
 
     def observe(self, scope: Scope) -> Snapshot[LoadBalancerState]:
         """Every type of part says whose it is; one with a forwarding rule runs, and each group of its service knows its members."""
         states: dict[str, LoadBalancerState] = {}
         addresses: dict[str, str] = {}
-        zones: dict[str, list[str]] = {}
+        zones: dict[str, set[str]] = {}
         records, silent = self._everything()
         for service, record in records:
             found = marks.mark_in(str(record.get("description", "")))
@@ -107,7 +109,7 @@ class GceLoadBalancers:
             if service == "Addresses" and record.get("address"):
                 addresses[id] = str(record["address"])
             if service == "RegionBackendServices":
-                zones[id] = [_zone_of(str(backend["group"])) for backend in record.get("backends", ())]
+                zones[id] = _backends(record)
             whole = service == "ForwardingRules" and self._complete(id)
             phase = Phase.RUNNING if whole else Phase.PENDING
             if id not in states or phase == Phase.RUNNING:
@@ -116,7 +118,7 @@ class GceLoadBalancers:
             replace(
                 state,
                 addresses=(addresses[id],) if id in addresses else (),
-                members=self._members(id, zones.get(id, ())) if state.phase == Phase.RUNNING else {},
+                members=self._members(id, zones[id]) if zones.get(id) else {},
             )
             for id, state in states.items()
         )
@@ -210,13 +212,16 @@ class GceLoadBalancers:
 
     def _health(self, id: str, zone: str) -> dict[str, str]:
         asked = {"group": self._group_link(id, zone)}
-        found = self._compute.ask(
-            "RegionBackendServices",
-            "get_health",
-            region=self._compute.region,
-            backend_service=id,
-            resource_group_reference_resource=asked,
-        )
+        try:
+            found = self._compute.ask(
+                "RegionBackendServices",
+                "get_health",
+                region=self._compute.region,
+                backend_service=id,
+                resource_group_reference_resource=asked,
+            )
+        except (NotFound, InvalidSpec):  # it went in the meantime: nobody in it gets anything
+            return {}
         seen = found.get("health_status", ())
         return {str(s["instance"]).rpartition("/")[2]: HEALTH.get(str(s.get("health_state")), "initial") for s in seen}
 
@@ -389,6 +394,11 @@ def _zone(member: LBMember) -> str:
 
 def _machine(member: LBMember) -> str:
     return member.ref.id.partition("/")[2] if member.ref else ""
+
+
+def _backends(service: Record) -> set[str]:
+    """Zones of its groups."""
+    return {_zone_of(str(backend["group"])) for backend in service.get("backends", ())}
 
 
 def _zone_of(group: str) -> str:
