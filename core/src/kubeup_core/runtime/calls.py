@@ -253,6 +253,9 @@ class Calls:
             call.error = unknown
             self.note(call.place, unknown)
             log.warning("%s at %s raised %s, which is not a SupplierError", call.verb, call.place.name, type(error).__name__)
+        finally:
+            if call.place is not None and call.verb in ("launch", "ensure"):
+                call.place.last_made = self._clock.awake()
 
     def note(self, place: Place, error: SupplierError) -> None:
         """What an error, raised or in a result, says about the place as a whole."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from ..errors import SupplierError
-from ..supplier import Mark, Ref, Scope, SlotState, Snapshot
+from ..supplier import Mark, Phase, Ref, Scope, SlotState, Snapshot
 from .calls import Calls
 from .clock import Clock
 from .controller import Key, Result
@@ -67,7 +67,7 @@ class Seen(Generic[T]):
 
 @dataclass
 class _Doubt:
-    """One question of absence, and the misses so far."""
+    """One question of absence, and the misses so far. over: the place itself said, of the id, that it is gone."""
 
     mark: Mark
     id: str
@@ -78,6 +78,7 @@ class _Doubt:
     first: float = 0.0
     last: float = 0.0
     jumps: int = -1
+    over: bool = False
 
 
 @dataclass
@@ -155,7 +156,8 @@ class Inventory:
         """Whether a thing is proven not to be there.
 
         True: three completed observations, all begun after `since` (awake seconds; the return of the last call that might have
-        made it) and over at least `settle` seconds, missed it by mark and by id, its place answered, the clock did not jump.
+        made it) and over at least `settle` seconds, missed it by mark and by id, its place answered, the clock did not jump; or one
+        of them shows it as GONE, which is the place's own word.
         False: it is there. None: nobody can tell yet; the observations that will tell are under way.
         """
         if not place.usable:
@@ -172,7 +174,7 @@ class Inventory:
                 return True
             seen = watched.seen
             if seen is not None and seen.started >= doubt.since and name in seen.by_mark:
-                return False
+                return None if _over(seen.by_mark[name]) else False
         self.want(place, what, soon=True)
         return None
 
@@ -286,7 +288,10 @@ class Inventory:
             if seen.started < doubt.since or not seen.reached(doubt.place):
                 continue
             by_id = seen.by_id.get(doubt.id) if doubt.id else None
-            if name in seen.by_mark or (by_id is not None and by_id.ref.mark.same(doubt.mark)):
+            found = seen.by_mark.get(name) or (by_id if by_id is not None and by_id.ref.mark.same(doubt.mark) else None)
+            if found is not None and _over(found):
+                doubt.over = True
+            elif found is not None:
                 del watched.doubts[name]  # it is there: who doubts it again asks again
             else:
                 if doubt.misses == 0 or doubt.jumps != seen.jumps:
@@ -297,6 +302,8 @@ class Inventory:
         return again
 
     def _proven(self, doubt: _Doubt, settle: float) -> bool:
+        if doubt.over:
+            return True
         steady = doubt.jumps == self._clock.jumps()
         return steady and doubt.misses >= MISSES and doubt.last - doubt.first >= settle
 
@@ -320,6 +327,10 @@ def _by_mark(items: Iterable[Any]) -> dict[MarkId, Any]:
         if other is None or other.phase.value in ("Gone", "Deleting"):
             found[name] = item
     return found
+
+
+def _over(item: Any) -> bool:
+    return bool(item.phase is Phase.GONE)
 
 
 def _changed(before: Seen[Any] | None, now: Seen[Any]) -> list[Mark]:

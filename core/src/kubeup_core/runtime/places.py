@@ -38,6 +38,7 @@ class Place:
     denied      the last refusal of credentials or rights, until a check succeeds
     held        the Provider carries its finalizer, so it cannot go while something is made with it
     last_unknown  awake time of the last call whose outcome is unknown
+    last_made     awake time at which the last call returned that may have made something
     """
 
     name: str
@@ -50,6 +51,7 @@ class Place:
     denied: str = ""
     held: bool = False
     last_unknown: float | None = None
+    last_made: float | None = None
 
     @property
     def suppliers(self) -> Suppliers:
