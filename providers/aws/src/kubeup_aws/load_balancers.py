@@ -73,10 +73,12 @@ class AwsLoadBalancers:
         with self._lock:
             layout = Layout.read(want.network)
             balancer = self._balancer(want, layout)
+            self._departures.seen(want.mark, [balancer["LoadBalancerArn"]])
             groups = {targets.port_of(group): group for group in self._groups_of(want)}
             members: dict[str, str] = {}
             for listener in want.listeners:
                 group = self._group(want, listener, groups.get(listener.port), layout)
+                self._departures.seen(want.mark, [group["TargetGroupArn"]])
                 members = _worst(members, self._targets.bring(group["TargetGroupArn"], listener.target, want.members))
                 groups[listener.port] = group
             self._listeners(want, balancer["LoadBalancerArn"], groups)
@@ -186,6 +188,7 @@ class AwsLoadBalancers:
                 with suppress(Taken, NotFound):
                     name = f"{action}_security_group_ingress"
                     self._aws.call("ec2", name, GroupId=group["GroupId"], IpPermissions=as_request(some))
+        self._departures.seen(want.mark, [group["GroupId"]])
         return str(group["GroupId"])
 
     def _security_group(self, want: LoadBalancerSpec, layout: Layout) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from . import marks
 from .catalog import Catalog
 from .client import Aws
 from .config import PATH, AwsOverrides, overrides
+from .departures import Departures
 from .firewall import as_request, present, roles, wanted
 from .layout import BALANCER, BASE, Layout, text
 from .parts import SUBNETS, Parts, listed, specification
@@ -49,6 +50,7 @@ class AwsNetworks:
         self._catalog = catalog
         self._lock = threading.Lock()
         self._made: dict[str, dict[str, Any]] = {}
+        self._departures = Departures()
 
     def ensure(self, want: NetworkSpec) -> NetworkState:
         over = overrides(want.overrides)
@@ -56,18 +58,24 @@ class AwsNetworks:
             parts = next(iter(listed(self._aws, marks.of_maker(want.mark))), Parts(mark=want.mark))
             parts.mark = want.mark
             layout = self._given(parts, want, over) if over.vpc else self._own(parts, want)
+            self._departures.seen(want.mark, parts.ids())
         return _state(Ref(id=layout.vpc, mark=want.mark), layout, Phase.RUNNING)
 
     def observe(self, scope: Scope) -> Snapshot[NetworkState]:
-        items, strays = [], []
+        items, strays, there = [], [], set()
         for parts in listed(self._aws, marks.of_scope(scope, "Network")):
             if not scope.covers(parts.mark):
                 continue
+            there.add(parts.mark.maker)
+            self._departures.seen(parts.mark, parts.ids())
             if vpc := parts.vpc():
                 phase = Phase.RUNNING if parts.complete() else Phase.PARTIAL
                 items.append(_state(Ref(id=vpc, mark=parts.mark), parts.layout(), phase))
             else:
                 strays += [Ref(id=id, mark=parts.mark) for id in parts.ids()]
+        for ref in scope.doubt:
+            if ref.mark.maker not in there and self._departures.over(ref.mark) and not self._vpc_there(ref):
+                items.append(NetworkState(ref=ref, phase=Phase.GONE, fabric=f"aws:{ref.id}"))
         return Snapshot(items=tuple(items), strays=tuple(strays))
 
     def delete(self, ref: Ref) -> None:
@@ -75,6 +83,7 @@ class AwsNetworks:
         if not found:
             return self._spare(ref)
         parts = found[0]
+        self._departures.seen(ref.mark, parts.ids())
         if ref.id not in (parts.vpc(), *parts.ids()):
             raise NotFound(f"{ref.id} is not of this network, which is in {parts.vpc()}", code=marks.FOREIGN)
         if users := self._users(parts):
@@ -93,6 +102,8 @@ class AwsNetworks:
         for id in parts.vpcs:
             self._gone("delete_vpc", VpcId=id)
         self._made.pop(ref.mark.maker, None)
+        for id in parts.ids():
+            self._departures.deleted(id)
         return None
 
     # -- a VPC of our own --------------------------------------------------------------------------------------------------
@@ -240,6 +251,15 @@ class AwsNetworks:
         mark = marks.mark_of(marks.as_dict(found[0].get("Tags"))) if found else None
         if mark is not None and not mark.same(ref.mark):
             raise NotFound(f"{ref.id} belongs to {marks.owner(mark)}", code=marks.FOREIGN)
+
+    def _vpc_there(self, ref: Ref) -> bool:
+        """By its id. A VPC that a person gave stays there, and was never a part of ours."""
+        if not self._departures.known(ref.mark, ref.id):
+            return False
+        try:
+            return bool(self._aws.read("ec2", "describe_vpcs", VpcIds=[ref.id])["Vpcs"])
+        except NotFound:
+            return False
 
     def _call(self, action: str, **params: Any) -> dict[str, Any]:
         return self._aws.call("ec2", action, **params)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from kubeup_core import (
@@ -31,6 +32,7 @@ from . import marks
 from .catalog import Catalog
 from .client import Aws
 from .config import overrides
+from .departures import Departures
 from .machines import Owned
 
 GiB = 1024**3
@@ -61,6 +63,7 @@ class AwsVolumes:
         self._machine = machine
         self._lock = threading.Lock()
         self._made: dict[str, str] = {}
+        self._departures = Departures()
 
     def ensure(self, want: VolumeSpec) -> VolumeState:
         with self._lock:
@@ -110,13 +113,17 @@ class AwsVolumes:
     def observe(self, scope: Scope) -> Snapshot[VolumeState]:
         found = self._aws.pages("ec2", "describe_volumes", "Volumes", Filters=marks.of_scope(scope, "Volume"), MaxResults=500)
         known = {volume["VolumeId"] for volume in found}
+        items = []
         for ref in scope.doubt:
             if ref.id not in known:
-                found += self._by_id(ref.id)
-        items = []
+                named = self._by_id(ref.id)
+                found += named
+                if not named and self._departures.missing(ref.mark, ref.id):
+                    items.append(VolumeState(ref=ref, phase=Phase.GONE, size=0, reach=frozenset()))
         for volume in found:
             mark = marks.mark_of(marks.as_dict(volume.get("Tags")))
             if mark is not None and mark.kind == "Volume" and scope.covers(mark):
+                self._departures.seen(mark, [volume["VolumeId"]])
                 items.append(_state(volume, mark))
         return Snapshot(items=tuple(items))
 
@@ -129,12 +136,11 @@ class AwsVolumes:
             return
         if holders := tuple(a["InstanceId"] for a in volume.get("Attachments", ()) if a["State"] not in DETACHED):
             raise Blocked(f"volume {ref.id} is attached to {holders[0]}", by=holders)
-        if volume["State"] in ("deleting", "deleted"):
-            return
-        try:
-            self._aws.call("ec2", "delete_volume", VolumeId=ref.id)
-        except NotFound:
-            return
+        if volume["State"] not in ("deleting", "deleted"):
+            with suppress(NotFound):
+                self._aws.call("ec2", "delete_volume", VolumeId=ref.id)
+        self._departures.seen(ref.mark, [ref.id])
+        self._departures.deleted(ref.id)
 
     # -- below -------------------------------------------------------------------------------------------------------------
 
