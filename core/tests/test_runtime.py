@@ -400,6 +400,28 @@ def test_absence_takes_three_observations_begun_after_the_question() -> None:
     assert answers == [None, None, None, True]
 
 
+def test_the_places_own_word_that_an_id_is_gone_is_proof() -> None:
+    bench = Bench(inline=True, settle=300)
+    assert absent(bench) is None
+    bench.machines.items = [state("i-1", Phase.GONE)]
+    bench.observe()
+    assert absent(bench) is True
+
+
+def test_that_an_earlier_one_of_the_same_mark_is_gone_proves_nothing_of_this_one() -> None:
+    bench = Bench(inline=True, settle=300)
+    assert absent(bench) is None
+    bench.machines.items = [state("i-0", Phase.GONE)]
+    answers = []
+    for _ in range(4):
+        bench.observe()
+        answers.append(absent(bench))
+    assert answers == [None] * 4
+    bench.machines.items.append(state("i-1"))
+    bench.observe()
+    assert absent(bench) is False
+
+
 def test_absence_takes_the_settle_time_as_well() -> None:
     bench = Bench(inline=True, settle=300)
     absent(bench)

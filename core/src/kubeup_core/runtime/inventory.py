@@ -157,7 +157,7 @@ class Inventory:
 
         True: three completed observations, all begun after `since` (awake seconds; the return of the last call that might have
         made it) and over at least `settle` seconds, missed it by mark and by id, its place answered, the clock did not jump; or one
-        of them shows it as GONE, which is the place's own word.
+        of them shows that very id as GONE, which is the place's own word.
         False: it is there. None: nobody can tell yet; the observations that will tell are under way.
         """
         if not place.usable:
@@ -289,9 +289,9 @@ class Inventory:
                 continue
             by_id = seen.by_id.get(doubt.id) if doubt.id else None
             found = seen.by_mark.get(name) or (by_id if by_id is not None and by_id.ref.mark.same(doubt.mark) else None)
-            if found is not None and _over(found):
+            if found is not None and _over(found) and found.ref.id == doubt.id:
                 doubt.over = True
-            elif found is not None:
+            elif found is not None and not _over(found):
                 del watched.doubts[name]  # it is there: who doubts it again asks again
             else:
                 if doubt.misses == 0 or doubt.jumps != seen.jumps:
