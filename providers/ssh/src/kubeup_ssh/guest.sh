@@ -14,9 +14,16 @@ HOME_OF_HOST=/var/lib/kubeup-host
 STEPS=/var/lib/kubeup
 LINKS=/dev/kubeup
 
-TAKEN=41 BUSY=42 KEPT=43 OVER=44 NOT_OURS=45 FULL=46 IN_USE=47 MISSING=48 ELSEWHERE=49 UNABLE=50
+TAKEN=41 BUSY=42 KEPT=43 OVER=44 NOT_OURS=45 FULL=46 IN_USE=47 MISSING=48 ELSEWHERE=49 UNABLE=50 DOWN=51
+
+# While a host starts or goes down, what is mounted there may not be there, and a claim that is not seen is no host that is free.
+# systemd says so by this file, before it takes the first mount away; root is let in all the same.
+standing() {
+    [ ! -e /run/nologin ] || { echo "it is starting or going down (/run/nologin)"; return $DOWN; }
+}
 
 lock() {
+    standing || return
     mkdir -p "$HOME_OF_HOST" && exec 9>>"$HOME_OF_HOST/lock" && flock -w 10 9 || return $BUSY
 }
 
@@ -25,6 +32,7 @@ lock() {
 # look FOLDER GROUP BOOT: a host that has run since BOOT has the size that it had, and is not asked for it again: finding that out
 # takes many processes, and hosts are looked at every second while something is going on.
 look() {
+    standing || return
     read -r boot </proc/sys/kernel/random/boot_id
     echo "== host"
     if [ "$3" = "$boot" ]; then
@@ -42,7 +50,7 @@ look() {
         echo "size $(size "$1" "$id")"
         if [ -s "$1/$id.attached" ] && [ -n "$(device "$1" "$id")" ]; then echo "attached $(cat "$1/$id.attached")"; fi
     done
-    return 0
+    standing  # still
 }
 
 size_of_host() {
@@ -90,7 +98,7 @@ lookup() {
     elif was "$1"; then
         echo dead
     else
-        echo absent
+        standing && echo absent
     fi
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from kubeup_core import Blocked, InvalidSpec, Mark, NoCapacity, NotFound, NotReady, Place, SupplierError, Taken, Unknown
 
-TAKEN, BUSY, KEPT, OVER, NOT_OURS, FULL, IN_USE, MISSING, ELSEWHERE, UNABLE = range(41, 51)
+TAKEN, BUSY, KEPT, OVER, NOT_OURS, FULL, IN_USE, MISSING, ELSEWHERE, UNABLE, DOWN = range(41, 52)
 """Exit codes of guest.sh."""
 
 ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -145,6 +145,8 @@ def failure(host: str, verb: str, code: int, output: bytes) -> SupplierError:
             return NoCapacity(f"host {host} is kept back: {said}", scope=Place(place=host), retry_after=60.0)
         case _ if code == BUSY:
             return NotReady(f"host {host} is being changed by another call", code="Busy", retry_after=2.0)
+        case _ if code == DOWN:
+            return NotReady(f"host {host} cannot be judged: {said}", code="Down", retry_after=5.0)
         case _ if code == NOT_OURS:
             return Foreign(f"host {host} has another owner: {said}", maker=[*said.split(), "", "", ""][2])
         case _ if code == MISSING:

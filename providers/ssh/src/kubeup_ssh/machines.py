@@ -41,13 +41,16 @@ from kubeup_core import (
 from .config import PATH, SshOverrides, overrides
 from .fleet import Fleet, Found
 from .inventory import Host
-from .looks import OVER, Foreign, Look, claim_text, failure, key_of
+from .looks import DOWN, OVER, Foreign, Look, claim_text, failure, key_of
 
 NOMINAL = 0.85
 """Of the memory and disk that are wanted, so much is enough: a host of 4 GiB shows 3.8."""
 
 NOT_THIS = 197
 """Exit code of a script whose host has another owner by now."""
+
+NOT_NOW = 198
+"""Exit code of a script that was not run, as the host starts or goes down."""
 
 TYPE = "host"
 
@@ -186,17 +189,19 @@ class SshMachines(BaseMachines):
 
     def execute(self, ref: Ref, script: str, stdin: bytes, timeout: float) -> Iterator[bytes | int]:
         host = self._fleet.host(slot_of(ref.id))
-        guarded = _GUARD.format(key=shlex.quote(key_of(ref.mark)), code=NOT_THIS) + script
+        guarded = _guard(ref) + script
         for part in self._fleet.doors.stream(host, guarded, stdin, timeout):
             if part == NOT_THIS and isinstance(part, int):
                 raise NotFound(f"host {host.name} is not {ref.id} any more")
+            if part == NOT_NOW and isinstance(part, int):
+                raise failure(host.name, "execute", DOWN, b"it is starting or going down (/run/nologin)")
             yield part
 
     def reboot(self, ref: Ref) -> None:
         """It goes down a second after this has returned: an answer must come back first."""
         code, output = self._fleet.doors.run(
             self._fleet.host(slot_of(ref.id)),
-            _GUARD.format(key=shlex.quote(key_of(ref.mark)), code=NOT_THIS) + _REBOOT,
+            _guard(ref) + _REBOOT,
         )
         if code == NOT_THIS:
             raise NotFound(f"{ref.id} is not there any more")
@@ -213,14 +218,19 @@ def slot_of(id_: str) -> str:
     return id_.rpartition("/")[0] or id_
 
 
-_GUARD = """[ "$(head -n 1 /var/lib/kubeup-host/claim 2>/dev/null)" = {key} ] || exit {code}
+_GUARD = """[ "$(head -n 1 /var/lib/kubeup-host/claim 2>/dev/null)" = {key} ] || {{ [ -e /run/nologin ] && exit {down}; exit {code}; }}
 """
+"""`standing` of guest.sh: a claim that is not seen while the host starts or goes down is no other owner."""
 
 _REBOOT = """PATH="$PATH:/usr/sbin:/sbin"
 command -v reboot >/dev/null || { echo "there is no reboot command"; exit 1; }
 sync
 setsid sh -c 'sleep 1; exec reboot' </dev/null >/dev/null 2>&1 &
 """
+
+
+def _guard(ref: Ref) -> str:
+    return _GUARD.format(key=shlex.quote(key_of(ref.mark)), down=NOT_NOW, code=NOT_THIS)
 
 
 def _free(look: Look) -> bool:

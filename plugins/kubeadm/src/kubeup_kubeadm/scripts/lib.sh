@@ -24,12 +24,30 @@ family() {
 
 install_packages() {
     if [ "$(family)" = debian ]; then
-        export DEBIAN_FRONTEND=noninteractive
-        apt-get -qq -o DPkg::Lock::Timeout=120 update &&
-            apt-get -qq -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 --no-install-recommends install "$@"
+        apt_get -qq update && apt_get -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends install "$@"
     else
         dnf -q -y install "$@"
     fi
+}
+
+# apt-get, when nobody else has its locks any more: a machine that has just started often updates itself first. Its own time-out
+# (DPkg::Lock::Timeout) knows only one of the two locks.
+LOCK_SECONDS=120
+apt_get() {
+    waited=0
+    until { said=$(DEBIAN_FRONTEND=noninteractive apt-get "$@" 2>&1 >&3 3>&-); } 3>&1; do
+        holder=$(printf '%s\n' "$said" | sed -n 's/^E: Could not get lock .* It is held by process \([^)]*)\).*/\1/p' | tail -n 1)
+        if [ -z "$holder" ]; then
+            printf '%s\n' "$said" >&2
+            return 1
+        fi
+        [ "$waited" -lt "$LOCK_SECONDS" ] ||
+            fail "packages cannot be installed: process $holder on this machine has held apt's lock for $waited seconds; let it come to its end"
+        say "waiting for process $holder, which holds apt's lock"
+        sleep 5
+        waited=$((waited + 5))
+    done
+    [ -z "$said" ] || printf '%s\n' "$said" >&2
 }
 
 # Replaces a file in one step; says by its exit code whether that changed anything.

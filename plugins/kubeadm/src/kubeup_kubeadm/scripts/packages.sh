@@ -10,11 +10,11 @@ Package: kubeadm kubelet kubectl
 Pin: version $number-*
 Pin-Priority: 1001
 PIN
-    export DEBIAN_FRONTEND=noninteractive
     bad='^(E:|Err:)|^W: (GPG error|Failed to fetch|Some index files)'
-    if ! log=$(apt-get -q -o DPkg::Lock::Timeout=120 -o Dir::Etc::sourcelist=sources.list.d/kubeup-kubernetes.list \
+    if ! log=$(apt_get -q -o Dir::Etc::sourcelist=sources.list.d/kubeup-kubernetes.list \
         -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 update 2>&1) || printf '%s' "$log" | grep -Eq "$bad"; then
-        why=$(printf '%s' "$log" | grep -E "$bad" | tail -n 1)
+        why=$(printf '%s' "$log" | grep -E "^kubeup: |$bad" | tail -n 1)
+        case $why in "kubeup: "*) fail "${why#kubeup: }" ;; esac
         fail "the package repository $DEB does not answer, or is not signed with the expected key: $why"
     fi
     wanted=
@@ -26,12 +26,12 @@ PIN
     # shellcheck disable=SC2086
     apt-mark unhold $PACKAGES >/dev/null 2>&1 || :
     get() {
-        apt-get -qq -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold --no-install-recommends \
+        apt_get -qq -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold --no-install-recommends \
             --allow-downgrades install "$@"
     }
     # what they depend on may be in lists that the image came without
     # shellcheck disable=SC2086
-    get $wanted || { apt-get -qq -o DPkg::Lock::Timeout=120 update && get $wanted; } || fail "the packages$wanted do not install"
+    get $wanted || { apt_get -qq update && get $wanted; } || fail "the packages$wanted do not install"
     # shellcheck disable=SC2086
     apt-mark hold $PACKAGES >/dev/null
 else
