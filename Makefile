@@ -29,7 +29,7 @@ test: .venv/dev ## set up, and run every test
 	@$(BIN)/python tests/artifacts/system.py
 	@$(BIN)/python -c 'import libvirt' 2>/dev/null || { pkg-config --exists libvirt && $(BIN)/pip install -q -c constraints.txt libvirt-python; } || echo "going on without libvirt-python: its tests skip"
 	@$(BIN)/python tests/artifacts bundle || echo "going on without: the tests of real Kubernetes say what they miss"
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
 
 check: .venv/dev ## ruff, mypy --strict, import-linter, the repository's rules
 	$(BIN)/ruff check .

@@ -188,8 +188,8 @@ def test_implicit_providers_are_made_once_and_never_replace_a_persons_own(harnes
     h.provider()
     made = ensure_implicit(h.client, h.plugins)
     assert "sim" not in made
-    assert "docker" in made
-    assert h.get(Provider, "docker").labels["kubeup.dev/auto"] == "true"
+    assert "haproxy" in made
+    assert h.get(Provider, "haproxy").labels["kubeup.dev/auto"] == "true"
     assert ensure_implicit(h.client, h.plugins) == []
 
 

@@ -102,7 +102,7 @@ def test_status_is_one_screen_and_data(up: Any) -> None:
     assert lines[0].startswith("server: running for ")
     assert ["NodePool", "web", "yes", "2", "of", "2", "machines"] in [line.split() for line in lines]
     assert "2 machines, 2 Ready" in lines
-    assert not any("docker" in line for line in lines), "an implicit Provider that nobody uses is noise"
+    assert not any("haproxy" in line for line in lines), "an implicit Provider that nobody uses is noise"
     facts = up.json("status")
     assert facts["machines"] == {"total": 2, "ready": 2, "states": {"Ready": 2}}
     assert facts["troubled"] == []
@@ -200,7 +200,7 @@ def test_hosts_of_an_inventory_are_listed_with_who_has_them(kubeup: Any, texts: 
     assert lines[0].split() == ["PROVIDER", "HOST", "STATE", "MACHINE", "ZONE", "SIZE"]
     assert sorted(" ".join(line.split()[2:4]) for line in lines[1:]) == ["Claimed web-0", "Claimed web-1", "Free"]
     assert [h["name"] for h in kubeup.json("providers", "hosts")["hosts"]] == ["h1", "h2", "h3"]
-    assert "Provider docker has no hosts" in kubeup("providers", "hosts", "docker").out
+    assert "Provider haproxy has no hosts" in kubeup("providers", "hosts", "haproxy").out
     assert "there is no Provider 'mars'" in kubeup("providers", "hosts", "mars", code=3).err
     assert "one TYPE" in kubeup("providers", "sim", "yard", code=3).err
 

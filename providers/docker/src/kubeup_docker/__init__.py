@@ -15,7 +15,7 @@ __all__ = ["DockerConfig", "DockerOverrides", "build", "kubeup_register_provider
 
 @hookimpl
 def kubeup_register_providers(register: ProviderRegister) -> None:
-    register.provider(type="docker", config=DockerConfig, overrides=DockerOverrides, build=build)
+    register.provider(type="docker", config=DockerConfig, overrides=DockerOverrides, build=build, ambient=True)
 
 
 def build(config: DockerConfig, context: Context) -> Suppliers:
