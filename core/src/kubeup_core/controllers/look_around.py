@@ -10,6 +10,7 @@ from ..errors import SupplierError
 from ..kinds import Provider
 from ..kinds.provider import LOOK_AROUND, Around, ForeignResource
 from ..runtime.controller import Controller, Env, Key, Result
+from ..runtime.inventory import SOON
 from ..runtime.places import Place
 from ..supplier import EVERY, Mark, Phase, Scope
 from .in_use import KINDS_THERE
@@ -32,12 +33,24 @@ class LookAroundController(Controller):
             return Result()
         if place is None or not place.usable:
             around = Around(asked=asked, message=place.why if place else "it has not answered yet")
+        elif not self._swept(place):
+            return Result(after=SOON)
         else:
             around = self._look(place, key, asked)
         changed = self.env.cache.copy(provider)
         changed.status.around = around
         self.env.client.update_status(changed)
         return Result()
+
+    def _swept(self, place: Place) -> bool:
+        """Whether every kind of thing was observed there, also those that no object asks about: leaks of ours are found in that."""
+        missing = False
+        for what in KINDS_THERE:
+            if getattr(place.suppliers, what) is not None:
+                self.env.inventory.want(place, what, soon=True)
+                seen, failing = self.env.inventory.snapshot(place, what), self.env.inventory.failing(place, what)
+                missing = missing or (seen is None and not failing)
+        return not missing
 
     def _look(self, place: Place, key: Key, asked: str) -> Around:
         try:
