@@ -1,4 +1,4 @@
-"""Print the figures: `run.py [start] [store] [machines] [clusters] [hosts]`. The last two take minutes: made only when named."""
+"""Prints figures: `run.py [start] [store] [machines] [clusters] [hosts] [aws]`. The last three take minutes and are made when named."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import aws
 import bench
 import clusters
 import hosts
@@ -19,6 +20,7 @@ PARTS = {
     "machines": bench.machines,
     "clusters": clusters.clusters,
     "hosts": hosts.hosts,
+    "aws": aws.aws,
 }
 USUAL = ("start", "store", "machines")
 
