@@ -74,6 +74,97 @@ def clean(hypervisor) -> Callable[[], None]:
     return sweep
 
 
+class Wire:
+    """Between the supplier and a real libvirtd: loses what it is told to lose, and counts.
+
+    requests  questions to libvirtd: calls on the connection. What is then asked of the object that was found belongs to it
+    lose      "request" or "reply", of what changes something: the connection is broken afterwards, and a new one can be had
+    room      None, or how many more disks fit into the storage pool
+    """
+
+    CHANGES = frozenset(
+        [
+            *(
+                "defineXML",
+                "create",
+                "createXML",
+                "destroy",
+                "undefine",
+                "undefineFlags",
+                "setMetadata",
+                "setAutostart",
+                "reset",
+            ),
+            *("attachDeviceFlags", "detachDeviceFlags", "networkDefineXML", "delete", "resize", "blockResize", "upload"),
+        ]
+    )
+    LOCAL = frozenset({"isAlive", "newStream", "close", "getURI"})
+
+    def __init__(self, library: Any) -> None:
+        self.library, self._open = library, library.open
+        self.requests, self.lose, self.room = 0, "", None
+
+    def open(self, uri: str) -> Any:
+        return Wired(self, self._open(uri), {"broken": False})
+
+    def error(self, code: int, message: str) -> Exception:
+        error = self.library.libvirtError(message)
+        error.err = (code, 0, message, 2, None, None, None, -1, -1)
+        return error
+
+    def call(self, line: dict[str, bool], target: Any, name: str, arguments: tuple[Any, ...]) -> Any:
+        if name == "isAlive":
+            return int(not line["broken"])
+        if line["broken"]:
+            raise self.error(38, "Cannot write data: Broken pipe")
+        if isinstance(target, self.library.virConnect) and name not in self.LOCAL:
+            self.requests += 1
+        changes = name in self.CHANGES
+        if changes and self.lose == "request":
+            line["broken"] = True
+            raise self.error(1, "client socket is closed")
+        if name == "createXML" and self.room is not None and "qcow2" in arguments[0]:
+            if not self.room:
+                raise self.error(38, "cannot fill file '/var/lib/libvirt/images/x': No space left on device")
+            self.room -= 1
+        result = getattr(target, name)(*arguments)
+        if changes and self.lose == "reply":
+            line["broken"] = True
+            raise self.error(1, "client socket is closed")
+        return result
+
+
+class Wired:
+    """An object of libvirt's behind a wire."""
+
+    def __init__(self, wire: Wire, target: Any, line: dict[str, bool]) -> None:
+        self._wire, self._target, self._line = wire, target, line
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            plain = tuple(a._target if isinstance(a, Wired) else a for a in arguments)
+            return self._wrapped(self._wire.call(self._line, self._target, name, plain))
+
+        return call
+
+    def _wrapped(self, result: Any) -> Any:
+        if isinstance(result, list):
+            return [self._wrapped(one) for one in result]
+        there = type(result).__name__.startswith("vir")
+        return Wired(self._wire, result, self._line) if there else result
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    """Every connection that suppliers open from now on goes through it."""
+    from kubeup_libvirt import client
+
+    wire = Wire(client.libvirt)
+    shim = SimpleNamespace(**{**vars(client.libvirt), "open": wire.open})
+    monkeypatch.setattr(client, "libvirt", shim)
+    return wire
+
+
 @pytest.fixture
 def place(hypervisor, clean) -> Iterator[SimpleNamespace]:
     """An installation of its own, taken away afterwards.

@@ -1,7 +1,8 @@
 """The contract tests of the core, against a real libvirtd with qemu under emulation. No guest boots: none is needed.
 
-Not offered here: pages and zones (a libvirt answers whole or not at all), lost replies (tests/test_faults.py kills libvirtd
-instead), and dead machines that are still shown (libvirt forgets what was undefined).
+What is lost, or finds no room, is lost on the wire (conftest.py), in front of the real thing; the real faults are in test_faults.py,
+which kills libvirtd and fills a pool. Not offered here: pages and zones (a libvirt answers whole or not at all), and dead machines that
+are still shown (libvirt forgets what was undefined).
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from kubeup_libvirt.marks import name_of
 
 class Contract:
     @pytest.fixture(autouse=True)
-    def _at_libvirt(self, hypervisor, clean, request: pytest.FixtureRequest) -> None:
+    def _at_libvirt(self, hypervisor, clean, wire, request: pytest.FixtureRequest) -> None:
         self.hypervisor = hypervisor
+        self.wire = wire
         self.clean = clean
         # These launch anew for each request of a launch: one machine shows every place to be interrupted at
         self.members = 1 if any(word in request.node.name for word in ("killed", "spent")) else 2
@@ -73,6 +75,22 @@ class Contract:
             finally:
                 broken[0] = False
 
+        @contextmanager
+        def losing(what: str) -> Iterator[None]:
+            self.wire.lose = what
+            try:
+                yield
+            finally:
+                self.wire.lose = ""
+
+        @contextmanager
+        def no_capacity(room: int) -> Iterator[None]:
+            self.wire.room = room
+            try:
+                yield
+            finally:
+                self.wire.room = None
+
         def close() -> None:
             connection.close()
             self.clean()
@@ -88,6 +106,10 @@ class Contract:
             network=None if isinstance(self, NetworkContract) else {},
             everything=everything,
             unreachable=unreachable,
+            requests=lambda: self.wire.requests,
+            no_capacity=no_capacity,
+            lost_reply=lambda: losing("reply"),
+            lost_request=lambda: losing("request"),
             squat=squat,
             existing_network=existing_network,
             close=close,
