@@ -82,3 +82,13 @@ def test_a_config_with_a_mistake_is_refused(value: dict[str, Any]) -> None:
 
 def test_overrides_are_written_in_camel_case() -> None:
     assert GceOverrides.model_validate({"diskType": "pd-ssd", "serviceAccount": "a@b.c"}).disk_type == "pd-ssd"
+
+
+def test_how_long_a_listing_may_lag_is_config_and_ten_seconds_otherwise(place: Any, emulator: Any) -> None:
+    assert place.suppliers.capabilities.settle == 10
+    config = GceConfig.model_validate(
+        {"project": place.world.project, "region": "us-central1", "endpoint": emulator.url, "settle": 2}
+    )
+    made = build(config, Context(installation="home"))
+    assert made.capabilities.settle == 2
+    made.close()

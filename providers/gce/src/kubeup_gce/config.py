@@ -50,6 +50,12 @@ class GceConfig(BaseModel):
     external_addresses: bool = Field(
         default=True, description="Whether machines get an external address; without, they need Cloud NAT to reach anything"
     )
+    settle: float = Field(
+        default=10,
+        ge=0,
+        le=3600,
+        description="Seconds for which a listing may lag. Google documents none; less only where it is another API",
+    )
     ssh_user: Name = Field(default="kubeup", description="The user that the guest agent makes for the cluster's ssh keys")
 
 

@@ -34,10 +34,14 @@ USER_DATA_LIMIT = 190_000
 """A metadata value holds 256 KiB of text; what is not text is sent in base64."""
 
 NEEDS_CLOUD_INIT = """#!/bin/sh
-# Images without cloud-init (Debian's own at Google): install it once, and let it do what the user-data says.
+# Images without cloud-init (Debian's own at Google): install it once, and let it do what the user-data says. Runs at each boot.
 command -v cloud-init >/dev/null && exit 0
 export DEBIAN_FRONTEND=noninteractive
-for try in 1 2 3 4 5; do apt-get update -q && apt-get install -q -y cloud-init && break; sleep 5; done
+for _ in 1 2 3 4 5; do apt-get update -q && apt-get install -q -y cloud-init && break; sleep 5; done
+if ! command -v cloud-init >/dev/null; then
+    echo "kubeup: cloud-init cannot be installed, so nothing of the user-data is done; the next boot tries again" >&2
+    exit 1
+fi
 cloud-init init --local; cloud-init init; cloud-init modules --mode=config; cloud-init modules --mode=final
 """
 

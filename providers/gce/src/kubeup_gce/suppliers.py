@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from kubeup_core import Capabilities, Context, Identity, InvalidSpec, Problem, Suppliers
 
@@ -20,7 +21,6 @@ WORKERS = 8
 CAPABILITIES = Capabilities(
     batch_limit=1000,
     user_data_limit=USER_DATA_LIMIT,
-    settle=10.0,  # Google documents no lag of its lists; what is asked by name is there when its operation is over
     token_life=3600.0,
     whoami=marks.WHOAMI,
     access="ssh",
@@ -61,7 +61,7 @@ def suppliers(settings: config.GceConfig, context: Context) -> Suppliers:
     catalog = Catalog(compute, context, sorted(zones))
     return Suppliers(
         identity=Identity(key=f"gce:{project}/{region}", principal=principal),
-        capabilities=CAPABILITIES,
+        capabilities=replace(CAPABILITIES, settle=settings.settle),
         machines=GceMachines(compute, catalog, settings, workers),
         networks=GceNetworks(compute),
         load_balancers=GceLoadBalancers(compute, catalog.zones),
