@@ -84,7 +84,7 @@ def gce(request: pytest.FixtureRequest) -> Iterator[Somewhere]:
     world = emulator.world("my-project")
     world.real_time()
     world.duration = 0.3
-    config = f'{{project: my-project, region: us-central1, endpoint: "{emulator.url}"}}'
+    config = f'{{project: my-project, region: us-central1, settle: 2, endpoint: "{emulator.url}"}}'
     nowhere = {f"{scheme}_PROXY": "http://127.0.0.1:9" for scheme in ("HTTP", "HTTPS")}
     env = {**nowhere, "NO_PROXY": "127.0.0.1,localhost", "NO_GCE_CHECK": "true"}
     try:

@@ -2,7 +2,9 @@
 
 Every creation is journalled before it is asked for, so a resource whose maker is not in the store proves that the store is older
 than the resource (a restored backup, a copied file). Then nothing is deleted: the installation pauses and says so. Volumes are never
-swept. Marks of other installations are none of our business (`look_around.py` lists them). Snapshot first, then store.
+swept. An object that went while this process ran is remembered: what a listing still shows of it for a while is no lost memory, and
+parts that turn up late are deleted. Marks of other installations are none of our business (`look_around.py` lists them). Snapshot
+first, then store.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from ..supplier import Mark, Phase, Ref
 from .book import Book, Removal
 
 SHOWN = 100
+REMEMBERED = 3600.0
+"""Awake seconds for which it is known of an object that it was there: longer than any listing lags."""
+
 MAKERS: dict[What, type[Resource]] = {
     "machines": Launch,
     "networks": Cluster,
@@ -44,11 +49,16 @@ class SweeperController(Controller):
     name = "sweeper"
 
     def __init__(self, env: Env) -> None:
-        self.watches = (Watch(Installation, lambda event: self._all()), Watch(Machine, self._of_machine))
+        self.watches = (
+            Watch(Installation, lambda event: self._all()),
+            Watch(Machine, self._of_machine),
+            *(Watch(kind, self._of_maker) for kind in MAKERS.values()),
+        )
         super().__init__(env)
         self.book = env.shared(Book)
         self._unknown: dict[Key, list[Found]] = {}
         self._kept: dict[Key, list[Found]] = {}
+        self._former: dict[str, float] = {}  # uid of a maker that went -> awake time
         env.inventory.on_snapshot(lambda what, identity: [(self.name, Key(what, identity))])
 
     def reconcile(self, key: Key) -> Result:
@@ -86,6 +96,9 @@ class SweeperController(Controller):
         for one in (*found, *strays):
             id_, mark = one.id, one.mark
             maker = self._maker(what, mark)
+            parted = one in strays or (what != "machines" and seen.by_id[id_].phase is Phase.PARTIAL)
+            if maker is None and self._late(place, what, one, parted):
+                continue
             if maker is None:
                 (kept if what == "volumes" and mark.keep else unknown).append(one)
             elif isinstance(maker, Launch):
@@ -93,6 +106,16 @@ class SweeperController(Controller):
                 if maker.status.phase == "Settled" and (not self._wanted(maker, mark) or (one in strays and not whole)):
                     self._remove(place, maker, Ref(id=id_, mark=mark))
         return unknown, kept
+
+    def _late(self, place: Place, what: What, one: Found, parted: bool) -> bool:
+        """Whether it is of an object that went in this process's time, and is in order: listed late, or a part to be deleted."""
+        went = self._former.get(one.mark.maker)
+        if went is None or one.mark.keep:
+            return False
+        if parted and what in ("networks", "load_balancers") and place.may_delete:
+            self._delete_single(place, what, Ref(id=one.id, mark=one.mark), Key(what, place.identity.key), lambda: True)
+            return True
+        return self.env.clock.awake() - went <= place.capabilities.settle
 
     def _maker(self, what: What, mark: Mark) -> Resource | None:
         """From the cache, and where it is not there, from the store: the snapshot is older than what is read now."""
@@ -200,6 +223,7 @@ class SweeperController(Controller):
             ref = Ref(id=one.id, mark=one.mark)
             if what == "machines":
                 self._ask(place, ref, said_so)
+                self.env.inventory.want(place, what, soon=True)
             elif what in ("networks", "load_balancers"):
                 self._delete_single(place, what, ref, key, said_so)
 
@@ -221,6 +245,14 @@ class SweeperController(Controller):
 
     def _all(self) -> list[Key]:
         return [Key(what, place.identity.key) for place in self.env.places.all() if place.usable for what in MAKERS]
+
+    def _of_maker(self, event: Event[Any]) -> list[Key]:
+        if event.type == "DELETED":
+            now = self.env.clock.awake()
+            self._former = {uid: went for uid, went in self._former.items() if now - went < REMEMBERED} | {
+                event.object.uid: now
+            }
+        return []
 
     def _of_machine(self, event: Event[Any]) -> list[Key]:
         """A Machine that went may have left something behind."""
