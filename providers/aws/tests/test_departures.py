@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from kubeup_aws.departures import APART, Departures
-from kubeup_core import Blocked, Listener, LoadBalancerSpec, Phase, Scope, VolumeSpec
-from kubeup_core.kinds import Cluster, LoadBalancer, Volume
+from kubeup_aws.marks import as_list, tags
+from kubeup_core import Blocked, Listener, LoadBalancerSpec, Mark, Phase, Scope, VolumeSpec
+from kubeup_core.kinds import Cluster, Installation, LoadBalancer, Volume
 from kubeup_core.testing.harness import Harness
 
 GiB = 2**30
@@ -81,35 +82,58 @@ def test_what_was_seen_and_is_not_found_is_believed_to_be_gone_some_seconds_late
     assert not departures.missing(mark, "vol-1"), "it was seen again"
 
 
-def test_a_cluster_that_has_lived_longer_than_listings_lag_is_gone_within_a_minute(account, tmp_path) -> None:
-    """With the default of five minutes: AWS's word on each thing counts, and the proof of the end begins with the last making."""
-    before = account.everything()
-    with Harness(tmp_path, cloud=None) as whole:
+@pytest.fixture
+def whole(account, tmp_path):
+    """A kubeup in this thread with a Provider of that account and Cluster `demo`. .take(holds, limit): seconds until it holds."""
+    with Harness(tmp_path, cloud=None) as made:
         spec = {"type": "aws", "zones": ["us-east-1a"], "config": {"region": "us-east-1", "endpointUrl": account.url}}
-        whole.apply(
+        made.apply(
             {"kind": "Provider", "metadata": {"name": "aws"}, "spec": spec | {"images": {"debian-12": account.ec2.image}}}
         )
-        whole.apply({"kind": "Cluster", "metadata": {"name": "demo"}, "spec": {"provider": "aws", "machine": {"cpu": 1}}})
-        whole.apply({"kind": "NodePool", "metadata": {"name": "w"}, "spec": {"cluster": "demo", "replicas": 2}})
-        attach = {"pool": "w", "slot": 0}
-        whole.apply(
-            {"kind": "Volume", "metadata": {"name": "data"}, "spec": {"cluster": "demo", "size": "1Gi", "attach": attach}}
-        )
-        listeners = [{"port": 80, "targetPort": 8080}]
-        spec = {"cluster": "demo", "listeners": listeners, "members": {"selector": {"kubeup.dev/pool": "w"}}}
-        whole.apply({"kind": "LoadBalancer", "metadata": {"name": "web"}, "spec": spec})
+        made.apply({"kind": "Cluster", "metadata": {"name": "demo"}, "spec": {"provider": "aws", "machine": {"cpu": 1}}})
+        made.apply({"kind": "NodePool", "metadata": {"name": "w"}, "spec": {"cluster": "demo", "replicas": 2}})
+        yield made
 
-        def seconds_until(holds, limit: float) -> float:
-            began = whole.clock.awake()
-            while not holds():
-                assert whole.clock.awake() - began < limit, whole.diagnosis()
-                whole.advance(1.0)
-                account.advance()
-            return whole.clock.awake() - began
 
-        seconds_until(lambda: [m.status.state for m in whole.machines()] == ["Ready"] * 2, 120)
-        seconds_until(lambda: whole.get(LoadBalancer, "web").status.hostname and whole.get(Volume, "data").status.id, 120)
-        whole.advance(400)
-        whole.delete(Cluster, "demo")
-        assert seconds_until(lambda: whole.find(Cluster, "demo") is None, 900) < 60
-        assert account.everything() == before
+def seconds_until(whole, account, holds, limit: float) -> float:
+    began = whole.clock.awake()
+    while not holds():
+        assert whole.clock.awake() - began < limit, whole.diagnosis()
+        whole.advance(1.0)
+        account.advance()
+    return whole.clock.awake() - began
+
+
+def test_a_cluster_that_has_lived_longer_than_listings_lag_is_gone_within_a_minute(whole, account) -> None:
+    """With the default of five minutes: AWS's word on each thing counts, and the proof of the end begins with the last making."""
+    attach = {"pool": "w", "slot": 0}
+    whole.apply({"kind": "Volume", "metadata": {"name": "data"}, "spec": {"cluster": "demo", "size": "1Gi", "attach": attach}})
+    spec = {"cluster": "demo", "listeners": [{"port": 80}], "members": {"selector": {"kubeup.dev/pool": "w"}}}
+    whole.apply({"kind": "LoadBalancer", "metadata": {"name": "web"}, "spec": spec})
+    seconds_until(whole, account, lambda: [m.status.state for m in whole.machines()] == ["Ready"] * 2, 120)
+
+    def there() -> object:
+        return whole.get(LoadBalancer, "web").status.hostname and whole.get(Volume, "data").status.id
+
+    seconds_until(whole, account, there, 120)
+    whole.advance(400)
+    whole.delete(Cluster, "demo")
+    assert seconds_until(whole, account, lambda: whole.find(Cluster, "demo") is None, 900) < 60
+    assert not account.everything()
+
+
+def test_a_part_that_turns_up_after_its_object_is_deleted_and_pauses_nothing(whole, account) -> None:
+    whole.apply({"kind": "Cluster", "metadata": {"name": "other"}, "spec": {"provider": "aws", "machine": {"cpu": 1}}})
+    whole.apply({"kind": "NodePool", "metadata": {"name": "stays"}, "spec": {"cluster": "other", "replicas": 1}})
+    mark = Mark(
+        installation=whole.store.installation, cluster=(uid := whole.get(Cluster, "demo").uid), cluster_name="demo",
+        kind="Network", maker=uid,
+    )  # fmt: skip
+    seconds_until(whole, account, lambda: [m.status.state for m in whole.machines()] == ["Ready"] * 3, 120)
+    whole.advance(400)
+    whole.delete(Cluster, "demo")
+    seconds_until(whole, account, lambda: whole.find(Cluster, "demo") is None, 300)
+    gateway = account.backend("ec2").create_internet_gateway(tags=as_list(tags(mark, "late"))).id
+    seconds_until(whole, account, lambda: gateway not in account.everything(), 120)
+    assert not whole.get(Installation, "kubeup").spec.paused
+    assert whole.condition(Installation, "kubeup", "MemoryLost") == ("", "", "")
