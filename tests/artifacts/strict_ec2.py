@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
-from .strict_aws import Params, Refused, StrictAws, numbered
+from .strict_aws import Params, Refused, StrictAws, numbered, quick_tags
 from .strict_xml import copy_of, describe, entries, envelope, in_item, items, tight
 
 FORGOTTEN = 30
@@ -51,22 +51,9 @@ class Ec2:
 
     def furnish(self) -> None:
         """An image, as every region has some."""
-        self._quick_tags()
+        quick_tags(self._backend)
         self.image = self._backend.register_image(name="debian-12").id
         self._aws.parameters["/aws/service/debian/release/12/latest/amd64"] = self.image
-
-    def _quick_tags(self) -> None:
-        """moto looks through all tags of the account for those of one resource, for each that it lists."""
-        backend = self._backend
-        slow = backend.describe_tags
-
-        def quick(filters: dict[str, list[str]] | None = None) -> list[dict[str, str]]:
-            ids = (filters or {}).get("resource-id", [])
-            if filters is None or set(filters) != {"resource-id"} or any("*" in id for id in ids):
-                return slow(filters)
-            return [{"resource_id": id, "key": k, "value": v} for id in ids for k, v in dict(backend.tags.get(id, {})).items()]
-
-        backend.describe_tags = quick
 
     def advance(self) -> None:
         for id, refused in list(self._young.items()):
