@@ -19,6 +19,8 @@ from .screen import Nothing
 ORDER = ("Namespace", "Secret", "Provider", "Cluster")
 IDENTITY_SECONDS = 15.0
 """How long a Provider may take to say who it is."""
+LOADING_SECONDS = 120.0
+"""How long it may take until it was asked at all: a busy computer loads the largest of the SDKs for half a minute."""
 
 Say = Callable[[str], Any]
 
@@ -50,6 +52,10 @@ def show_principals(api: Api, names: list[str], say: Say) -> None:
     _, picture = follow.follow(
         lambda: follow.look(api, keys), lambda p: all(map(_settled, p.wanted.values())), Nothing(), IDENTITY_SECONDS
     )
+    if not all(map(_asked, picture.wanted.values())):
+        _, picture = follow.follow(
+            lambda: follow.look(api, keys), lambda p: all(map(_asked, p.wanted.values())), Nothing(), LOADING_SECONDS
+        )
     for (_, _, name), obj in picture.wanted.items():
         if obj is None:
             continue
@@ -75,6 +81,10 @@ def used_providers(documents: list[Document]) -> list[str]:
 
 def _settled(provider: Object | None) -> bool:
     return provider is None or follow.ready(provider) or follow.condition(provider, "Stalled").get("status") == "True"
+
+
+def _asked(provider: Object | None) -> bool:
+    return provider is None or bool(follow.condition(provider, "Ready"))
 
 
 def _announce(api: Api, documents: list[Document], say: Say) -> None:
