@@ -143,8 +143,8 @@ class GceLoadBalancers:
             there = self._parts.found(stage, ref.mark)
             if there:
                 self._parts.removed(there)
-                names = tuple(f"{part.service}/{part.name}" for part in there)
-                raise Blocked(f"{', '.join(names)} of load balancer {id} are being deleted", by=names, code="deleting")
+                names = ", ".join(f"{part.service}/{part.name}" for part in there)
+                raise Blocked(f"{names} of load balancer {id} are being deleted", by=(id,), code="deleting")
 
     # -- members --
 

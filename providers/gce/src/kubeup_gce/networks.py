@@ -78,8 +78,8 @@ class GceNetworks:
             there = self._parts.found(stage, ref.mark)
             if there:
                 self._parts.removed(there)
-                names = tuple(part.name for part in there)
-                raise Blocked(f"{', '.join(names)} of network {ref.id} are being deleted", by=names, code="deleting")
+                names = ", ".join(part.name for part in there)
+                raise Blocked(f"{names} of network {ref.id} are being deleted", by=(ref.id,), code="deleting")
 
     def _own(self, want: NetworkSpec, id: str) -> tuple[str, str] | None:
         place = {"region": self._compute.region}
