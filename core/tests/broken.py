@@ -207,6 +207,13 @@ class OtherInstallationsAreObserved(EverybodysThings):
     pass
 
 
+@fault("machines", "test_a_scope_of_every_installation_shows_theirs_too")
+class EveryInstallationIsNone(Machines):
+    def observe(self, scope):
+        seen = super().observe(scope)
+        return replace(seen, items=tuple(s for s in seen.items if s.ref.mark.installation == scope.installation))
+
+
 @fault("machines", "test_what_is_in_doubt_is_looked_up_by_id")
 class DoubtIsIgnored(Machines):
     def observe(self, scope):
@@ -644,6 +651,13 @@ class OtherInstallationsBalancersAreObserved(EverybodysThings):
     pass
 
 
+@fault("volumes", "test_a_scope_of_every_installation_shows_theirs_too")
+class EveryInstallationsVolumesAreNone(Volumes):
+    def observe(self, scope):
+        seen = super().observe(scope)
+        return replace(seen, items=tuple(s for s in seen.items if s.ref.mark.installation == scope.installation))
+
+
 @fault("volumes", "test_deleting_an_id_under_another_mark_touches_nothing")
 class VolumeDeleteBelievesTheId(Volumes):
     def delete(self, ref):
@@ -748,6 +762,13 @@ class MachinesGoWithTheNetwork(Networks):
 class AddressChanges(LoadBalancers):
     def state(self, balancer, members):
         return replace(super().state(balancer, members), addresses=(f"192.0.2.{len(members)}",))
+
+
+@fault("load_balancers", "test_observation_says_how_the_members_are")
+class MembersAreNotObserved(LoadBalancers):
+    def observe(self, scope):
+        seen = super().observe(scope)
+        return replace(seen, items=tuple(replace(s, members={}) for s in seen.items))
 
 
 @fault("load_balancers", "test_members_get_traffic")

@@ -487,6 +487,7 @@ def test_the_public_surface_of_the_core_is_exactly_this():
         "Context",
         "Data",
         "Denied",
+        "EVERY",
         "ExecutorRegister",
         "Host",
         "Identity",

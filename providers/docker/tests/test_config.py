@@ -19,7 +19,7 @@ def test_the_plugin_registers_one_type_whose_config_needs_no_field() -> None:
             calls.append(given)
 
     kubeup_register_providers(Register())
-    assert calls == [{"type": "docker", "config": DockerConfig, "overrides": DockerOverrides, "build": build}]
+    assert calls == [{"type": "docker", "config": DockerConfig, "overrides": DockerOverrides, "build": build, "ambient": True}]
     assert DockerConfig() == DockerConfig(host=None, image=None)
 
 

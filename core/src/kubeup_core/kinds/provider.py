@@ -12,9 +12,10 @@ from ..statuses import Cause
 from .kind import AGE, Column, Kind, ready
 
 AUTO_LABEL = "kubeup.dev/auto"
+"""On Providers that were made because the plugin's config needs no field."""
+
 LOOK_AROUND = "kubeup.dev/look-around"
 """Annotation: whenever its value changes, it is looked what other installations have at the place. `kubeup leaks` writes it."""
-"""On Providers that were made because the plugin's config needs no field."""
 
 
 class SecretRefName(Model):
