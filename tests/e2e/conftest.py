@@ -35,7 +35,7 @@ class Kubeup:
             "KUBECONFIG": str(self.state / "kubeconfig"), "KUBECACHEDIR": str(self.home / "cache"), **self.env,
         }  # fmt: skip
 
-    def __call__(self, *args: str, code: int = 0, stdin: str = "", seconds: float = 180) -> str:
+    def __call__(self, *args: str, code: int = 0, stdin: str = "", seconds: float = 300) -> str:
         """Run `kubeup ARGS`; its output. Fails with everything it said when the exit code is another."""
         return self._run([str(BIN / "kubeup"), *args], code, stdin, seconds)
 
@@ -47,6 +47,11 @@ class Kubeup:
 
     def get(self, what: str, *args: str) -> Any:
         return json.loads(self.kubectl("get", what, *args, "-o", "json"))
+
+    def installation(self) -> str:
+        """The id on the marks of whatever this kubeup makes. Starts the server, as every command of kubeup does."""
+        self("get", "installation", "kubeup")
+        return str(self.get("installation", "kubeup")["status"]["id"])
 
     def machines(self, *, ready: bool | None = None) -> list[dict[str, Any]]:
         found = [m for m in self.get("machines")["items"] if not m["metadata"].get("deletionTimestamp")]
@@ -69,7 +74,7 @@ class Kubeup:
         """kill -9 of the server."""
         os.kill(self.pid, signal.SIGKILL)
 
-    def _run(self, command: list[str], code: int, stdin: str, seconds: float = 180) -> str:
+    def _run(self, command: list[str], code: int, stdin: str, seconds: float = 300) -> str:
         done = subprocess.run(
             command, cwd=ROOT, env=self.env, input=stdin, capture_output=True, text=True, check=False, timeout=seconds
         )

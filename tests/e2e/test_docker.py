@@ -1,6 +1,7 @@
 """The main job on real machines: containers on a real Docker engine, and `docker ps` agrees at each step."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,18 +31,19 @@ def test_a_pool_of_containers_comes_up_heals_scales_rolls_and_goes(
     kubeup: Any, until: Callable[..., None], docker_engine: Any
 ) -> None:
     kubeup.env.update(docker_engine.env)
+    engine = replace(docker_engine, only={"installation": kubeup.installation()})
 
     def containers() -> list[dict[str, Any]]:
-        return [c for c in docker_engine.ps(cluster_name="local") if c["State"] == "running"]
+        return [c for c in engine.ps() if c["State"] == "running"]
 
-    out = kubeup("up", "-f", kubeup.write(BOXES.format(image=docker_engine.image)))
+    out = kubeup("up", "-f", kubeup.write(BOXES.format(image=engine.image)))
     assert "2 machines" in out
     assert len(containers()) == 2
     assert {m["status"]["id"] for m in kubeup.machines()} == {c["Id"] for c in containers()}
     assert all(m["status"]["addresses"] for m in kubeup.machines())
 
     gone = containers()[0]["Id"]
-    docker_engine.remove(gone)
+    engine.remove(gone)
     until(lambda: len(containers()) == 2 and gone not in {c["Id"] for c in containers()}, "a new container")
     until(lambda: len(kubeup.machines(ready=True)) == 2, "two Ready machines")
 
@@ -53,8 +55,8 @@ def test_a_pool_of_containers_comes_up_heals_scales_rolls_and_goes(
     until(lambda: len(containers()) == 3 and not before & {c["Id"] for c in containers()}, "all replaced", 120)
 
     kubeup("down", "--yes")
-    assert docker_engine.ps(cluster_name="local") == []
-    assert docker_engine.networks(cluster_name="local") == []
+    assert engine.ps() == []
+    assert engine.networks() == []
 
 
 def test_the_example_of_containers_is_the_quickstart_with_another_provider() -> None:

@@ -105,7 +105,7 @@ def test_what_a_lost_store_left_at_gce_is_listed_with_its_price_and_deleted_in_o
     provider = PROVIDER.format(key=KEY, project=world.project, url=emulator.url).replace("config: {", "config: {settle: 2, ")
     kubeup("up", "-f", kubeup.write(provider + LEAKY))
     ours = set(world.everything())
-    installation = kubeup.get("installation", "kubeup")["status"]["id"]
+    installation = kubeup.installation()
     with left_behind(emulator, installation, until) as machine, left_behind(emulator, "9f9f9f9f9f9f", until) as theirs:
         zone, name = machine.ref.id.split("/")
         world.items[f"zones/{zone}/instances/{name}"].body["disks"][0]["autoDelete"] = False

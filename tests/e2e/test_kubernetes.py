@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +31,7 @@ from kubeup_artifacts.build import cache
 pytestmark = [pytest.mark.docker, pytest.mark.kubectl, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "docs/examples/docker.yaml"
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 OFFICIAL = os.environ.get("KUBEUP_TEST_OFFICIAL", "")
 BUILT, NEWER = "v1.20.2", "v1.20.3"
@@ -62,16 +64,17 @@ def machines(kubeup: Any, docker_node: Any, request: pytest.FixtureRequest) -> I
     """The engine on which containers are machines with systemd; kubeup uses it. What a test that failed has left is taken away, and
     shown first: what kubeup says of it, and the ends of the machines' logs."""
     kubeup.env.update(docker_node.env)
-    yield docker_node
-    left = docker_node.ps(cluster_name="demo")
+    engine = replace(docker_node, only={"installation": kubeup.installation()})
+    yield engine
+    left = engine.ps()
     if not left:
         return
     for command in (*(_log(docker_node.host, c["Id"]) for c in left), ["kubeup", "logs"], ["kubeup", "why", "cluster/demo"]):
         said = subprocess.run(command, env=kubeup.env | {"PATH": PATH}, capture_output=True, text=True, check=False, timeout=60)
         print(f"\n$ {' '.join(command)}\n{said.stdout[-3000:]}{said.stderr[-1000:]}")
     subprocess.run(["kubeup", "down", "--yes"], env=kubeup.env | {"PATH": PATH}, capture_output=True, check=False, timeout=240)
-    for container in docker_node.ps(cluster_name="demo"):
-        docker_node.remove(container["Id"])
+    for container in engine.ps():
+        engine.remove(container["Id"])
 
 
 def cluster(kubernetes: dict[str, Any], control_planes: int, workers: int, image: str, **spec: Any) -> str:
@@ -97,9 +100,9 @@ def cluster(kubernetes: dict[str, Any], control_planes: int, workers: int, image
 class Workload:
     """kubectl against the new cluster, with the kubeconfig that kubeup gives."""
 
-    def __init__(self, kubeup: Any) -> None:
+    def __init__(self, kubeup: Any, cluster: str = "demo") -> None:
         self._kubeup = kubeup
-        line = kubeup("kubeconfig", "demo").strip()
+        line = kubeup("kubeconfig", cluster).strip()
         self.file = line.partition("KUBECONFIG=")[2]
 
     def kubectl(self, *args: str, stdin: str = "", code: int = 0) -> str:
@@ -221,9 +224,9 @@ def test_three_control_planes_and_two_workers_come_up_heal_scale_and_go(
     ]
 
     kubeup("down", "--yes", seconds=300)
-    assert machines.ps(cluster_name="demo") == []
-    assert machines.networks(cluster_name="demo") == []
-    assert machines.volumes(cluster_name="demo") == []
+    assert machines.ps() == []
+    assert machines.networks() == []
+    assert machines.volumes() == []
 
 
 def test_one_node_runs_pods_its_etcd_is_kept_and_it_is_upgraded_in_place(
@@ -261,7 +264,7 @@ def test_one_node_runs_pods_its_etcd_is_kept_and_it_is_upgraded_in_place(
     assert "apiserver as served" in kubeup("certificates", "demo")
 
     kubeup("down", "--yes", seconds=300)
-    assert machines.ps(cluster_name="demo") == []
+    assert machines.ps() == []
 
 
 def test_etcd_comes_back_out_of_a_snapshot_when_its_quorum_is_destroyed(
@@ -291,7 +294,7 @@ def test_etcd_comes_back_out_of_a_snapshot_when_its_quorum_is_destroyed(
     assert len([m for m in kubeup.machines() if m["metadata"]["uid"] in former]) == 1
 
     kubeup("down", "--yes", seconds=300)
-    assert machines.ps(cluster_name="demo") == []
+    assert machines.ps() == []
 
 
 @pytest.mark.skipif(bool(OFFICIAL), reason="not offered: the community's own repository is in use")
@@ -311,14 +314,14 @@ def test_packages_come_from_a_signed_repository_and_images_from_a_registry(
     kubeup("up", "-f", kubeup.write(cluster(kubernetes, 1, 0, machines.image)), "--timeout", "10m", seconds=660)
     workload = Workload(kubeup)
     assert len(workload.ready()) == 1
-    (machine,) = machines.ps(cluster_name="demo")
+    (machine,) = machines.ps()
     script = "dpkg -s kubelet | grep ^Version; apt-mark showhold"
     ask = ["docker", "-H", machines.host, "exec", machine["Id"], "sh", "-c", script]
     held = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=60).stdout
     assert f"Version: {BUILT.removeprefix('v')}-" in held
     assert {"kubeadm", "kubelet"} <= set(held.split())
     kubeup("down", "--yes", seconds=300)
-    assert machines.ps(cluster_name="demo") == []
+    assert machines.ps() == []
 
 
 def test_workers_that_nobody_reaches_join_by_their_user_data(
@@ -363,7 +366,7 @@ def test_workers_that_nobody_reaches_join_by_their_user_data(
         until(lambda: _replaced(kubeup, "workers", victim, 2), "another worker", 300)
         until(lambda: len(_workers(workload)) == 2, "two workers Ready", 120)
         kubeup("down", "--yes", seconds=300)
-    assert machines.ps(cluster_name="demo") == []
+    assert machines.ps() == []
 
 
 def test_a_cluster_on_hosts_that_somebody_owns_with_a_pair_of_balancers_survives_one_and_leaves_them_clean(
@@ -444,15 +447,49 @@ def test_a_cluster_on_hosts_that_somebody_owns_with_a_pair_of_balancers_survives
     finally:
         for host in hosts.values():
             subprocess.run(["docker", "-H", machines.host, "unpause", host["id"]], capture_output=True, check=False)
-        kubeup.kubectl("patch", "cluster", "yard", "--type=merge", "-p", '{"spec": {"paused": false}}')
-        for name in ("demo", "yard"):  # one after the other: a cluster is gone when all its hosts have said so
-            kubeup.kubectl("delete", "cluster", name, "--ignore-not-found", "--wait=false")
-            until(
-                lambda name=name: name not in {c["metadata"]["name"] for c in kubeup.get("clusters")["items"]},
-                f"{name} is gone",
-                300,
-            )
-    assert machines.ps(cluster_name="yard") == []
+        _given_back(kubeup, until, "demo")
+    assert machines.ps() == []
+
+
+def test_the_example_for_docker_runs_on_hosts_when_that_line_alone_is_changed(
+    kubeup: Any, until: Callable[..., None], machines: Any, bundle: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    """`make local` runs docs/examples/docker.yaml on the engine, further below; here it runs on hosts that let a key in."""
+    key = tmp_path / "id_ed25519"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    hosts = _hosts(kubeup, machines, 3, key.with_suffix(".pub").read_text().strip())
+    entries = [{"name": n, "address": h["address"], "hostKey": h["key"]} for n, h in hosts.items()]
+    rack = {"type": "ssh", "config": {"key": {"path": str(key)}, "hosts": entries}}
+    provider = {"apiVersion": "kubeup.dev/v1alpha1", "kind": "Provider", "metadata": {"name": "rack"}, "spec": rack}
+    kubeup("apply", "-f", kubeup.write(yaml.safe_dump(provider), "rack.yaml"))
+    line = "provider: docker"
+    text = EXAMPLE.read_text()
+    assert text.count(line) == 1
+    documents = list(yaml.safe_load_all(text.replace(line, "provider: rack")))
+    documents[0]["spec"]["kubernetes"] = bundle(BUILT)
+    try:
+        kubeup("up", "-f", kubeup.write(yaml.safe_dump_all(documents)), "--timeout", "12m", seconds=780)
+        workload = Workload(kubeup, documents[0]["metadata"]["name"])
+        assert len(workload.ready()) == 3
+        assert {m["status"]["resolved"]["provider"] for m in kubeup.machines() if m["spec"]["cluster"] == "local"} == {"rack"}
+        _reach_each_other(workload, until)
+        kubeup.kubectl("delete", "cluster", "local", "--wait=false")
+        until(lambda: kubeup("providers", "hosts", "rack").count(" Free ") == 3, "three free hosts", 300)
+    finally:
+        _given_back(kubeup, until, "local")
+    assert machines.ps() == []
+
+
+def _given_back(kubeup: Any, until: Callable[..., None], cluster: str) -> None:
+    """The cluster on the hosts goes, and then the hosts: a cluster is gone when all its hosts have said so."""
+    kubeup.kubectl("patch", "cluster", "yard", "--type=merge", "-p", '{"spec": {"paused": false}}')
+    for name in (cluster, "yard"):
+        kubeup.kubectl("delete", "cluster", name, "--ignore-not-found", "--wait=false")
+        until(
+            lambda name=name: name not in {c["metadata"]["name"] for c in kubeup.get("clusters")["items"]},
+            f"{name} is gone",
+            300,
+        )
 
 
 def _hosts(kubeup: Any, machines: Any, count: int, key: str) -> dict[str, dict[str, str]]:
@@ -500,6 +537,7 @@ def test_make_local_ends_with_the_nodes_of_a_new_cluster(kubeup: Any, docker_nod
 
     try:
         out = local("local", 1500)
+        ours = replace(docker_node, only={"installation": kubeup.installation()})
         nodes = [line.split() for line in out.splitlines() if line.startswith(("local-control-plane-", "workers-"))]
         assert [(name, state) for name, state, *_ in nodes] == [
             ("local-control-plane-0", "Ready"), ("workers-0", "Ready"), ("workers-1", "Ready"),
@@ -507,7 +545,7 @@ def test_make_local_ends_with_the_nodes_of_a_new_cluster(kubeup: Any, docker_nod
         assert f"export KUBECONFIG={kubeup.state}/kubeconfig-local" in out
     finally:
         local("local-down", 300)
-    assert docker_node.ps(cluster_name="local") == []
+    assert ours.ps() == []
 
 
 # -- below -----------------------------------------------------------------------------------------------------------------

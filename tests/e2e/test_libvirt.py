@@ -36,22 +36,8 @@ spec:
   attach: {pool: POOL, slot: 0}
 """
 
-KUBERNETES = """
-apiVersion: kubeup.dev/v1alpha1
-kind: Cluster
-metadata: {name: kube}
-spec:
-  provider: libvirt
-  kubernetes: {version: v1.34.1}
-  endpoint: {host: 10.61.0.250}
-  network: {machineCIDR: 10.61.0.0/24}
-  machine: {cpu: 1, memory: 64Mi, disk: 64Mi}
----
-apiVersion: kubeup.dev/v1alpha1
-kind: NodePool
-metadata: {name: workers}
-spec: {cluster: kube, replicas: 1}
-"""
+KUBERNETES = (ROOT / "docs/examples/docker.yaml").read_text()
+assert KUBERNETES.count(LINE) == 1
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +80,7 @@ def test_the_file_for_docker_makes_machines_at_libvirt_when_that_line_alone_is_c
     name, boxes = cluster["metadata"]["name"], pool["metadata"]["name"]
     text = NEUTRAL.replace(LINE, "provider: libvirt") + DISK.replace("CLUSTER", name).replace("POOL", boxes)
     file = kubeup.write(text)
-    kubeup("up", "-f", file, "--timeout", "150s", seconds=170)
+    kubeup("up", "-f", file, "--timeout", "5m", seconds=320)
 
     machines = kubeup.machines(ready=True)
     replicas = pool["spec"]["replicas"]
@@ -109,16 +95,17 @@ def test_the_file_for_docker_makes_machines_at_libvirt_when_that_line_alone_is_c
     assert "64.000 MiB" in libvirt.virsh("domblkinfo", with_disk, "--all", "--human")
     assert len(libvirt.virsh("net-list", "--name").split()) == 1
 
-    kubeup("down", "-f", file, "--yes", "--volumes", "--timeout", "150s", seconds=170)
+    kubeup("down", "-f", file, "--yes", "--volumes", "--timeout", "5m", seconds=320)
     assert there(libvirt) == set()
 
 
 def test_the_seed_of_a_kubernetes_machine_has_the_steps_that_the_bootstrapper_gives(
     kubeup: Any, libvirt: Any, until: Callable[..., None]
 ) -> None:
-    file = kubeup.write(KUBERNETES)
+    """The same file runs as a whole on the engine and on hosts: tests/e2e/test_kubernetes.py."""
+    file = kubeup.write(KUBERNETES.replace(LINE, "provider: libvirt"))
     kubeup("apply", "-f", file)
-    until(lambda: len(libvirt.virsh("list", "--uuid").split()) == 2, "two machines", 120)
+    until(lambda: len(libvirt.virsh("list", "--uuid").split()) == 3, "three machines", 120)
 
     data = seeded(libvirt, "workers-0")
     said = yaml.safe_load(data)
@@ -129,12 +116,12 @@ def test_the_seed_of_a_kubernetes_machine_has_the_steps_that_the_bootstrapper_gi
         done = subprocess.run([check, "schema", "-c", str(kubeup.home / "user-data")], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     given = steps(said)
-    runbook = kubeup("steps", "kube", "--machine", "workers-0", "--task", "prepare", "--as-script")
+    runbook = kubeup("steps", "local", "--machine", "workers-0", "--task", "prepare", "--as-script")
     assert "containerd" in given
     assert len(given) == runbook.count("KUBEUP_TEXT\nsh -eu ")
     assert [name for name, script in given.items() if script.strip() not in runbook] == []
 
-    kubeup("down", "-f", file, "--yes", "--timeout", "150s", seconds=170)
+    kubeup("down", "-f", file, "--yes", "--timeout", "5m", seconds=320)
     assert there(libvirt) == set()
 
 

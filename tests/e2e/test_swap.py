@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,8 @@ def docker(request: pytest.FixtureRequest) -> Iterator[Somewhere]:
     engine, kubeup = request.getfixturevalue("docker_node"), request.getfixturevalue("kubeup")
 
     def there() -> list[str]:
-        """Others use the engine, too."""
-        ours = {"installation": kubeup.get("installation", "kubeup")["status"]["id"]}
-        return [str(one) for listed in (engine.ps, engine.networks, engine.volumes) for one in listed(**ours)]
+        ours = replace(engine, only={"installation": kubeup.installation()})
+        return [str(one) for listed in (ours.ps, ours.networks, ours.volumes) for one in listed()]
 
     yield Somewhere(there, f'{{type: docker, images: {{debian-12: "{engine.image}"}}}}', engine.env)
 
@@ -94,14 +93,16 @@ def gce(request: pytest.FixtureRequest) -> Iterator[Somewhere]:
 
 
 @pytest.mark.parametrize("place", [sim, docker, aws, gce], ids=lambda place: place.__name__)
-def test_only_the_line_of_the_provider_changes(kubeup: Any, request: pytest.FixtureRequest, place: Any) -> None:
+def test_only_the_line_of_the_provider_changes(
+    kubeup: Any, until: Callable[..., None], request: pytest.FixtureRequest, place: Any
+) -> None:
     name = place.__name__
     file = kubeup.write(FILE.replace(LINE, f"  provider: {name} #"))
     with place(request) as somewhere:
         kubeup.env.update(somewhere.env)
         if somewhere.provider:
             kubeup("apply", "-f", kubeup.write(provider(name, somewhere.provider), "provider.yaml"))
-        kubeup("up", "-f", file, "--timeout", "150s", seconds=170)
+        kubeup("up", "-f", file, "--timeout", "5m", seconds=320)
 
         machines = [m for m in kubeup.machines(ready=True) if m["spec"]["role"] != "loadBalancer"]
         assert sorted(m["spec"]["pool"] for m in machines) == ["back", "front", "front"]
@@ -110,13 +111,18 @@ def test_only_the_line_of_the_provider_changes(kubeup: Any, request: pytest.Fixt
         (disk,) = kubeup.get("volumes.kubeup.dev")["items"]
         (back,) = [m["metadata"]["name"] for m in machines if m["spec"]["pool"] == "back"]
         assert (disk["status"]["state"], disk["status"]["attachedTo"]) == ("Attached", back)
-        (door,) = kubeup.get("loadbalancers.kubeup.dev")["items"]
-        assert door["status"]["counts"]["healthy"] == 2
-        assert door["status"].get("address") or door["status"]["hostname"]
+        # It is Ready when the first of them takes traffic.
+        until(lambda: door(kubeup)["status"]["counts"]["healthy"] == 2, "both members take traffic", 60)
+        assert door(kubeup)["status"].get("address") or door(kubeup)["status"]["hostname"]
         assert somewhere.there()
 
-        kubeup("down", "-f", file, "--yes", "--volumes", "--timeout", "150s", seconds=170)
+        kubeup("down", "-f", file, "--yes", "--volumes", "--timeout", "5m", seconds=320)
         assert somewhere.there() == []
+
+
+def door(kubeup: Any) -> Any:
+    (balancer,) = kubeup.get("loadbalancers.kubeup.dev")["items"]
+    return balancer
 
 
 def provider(name: str, spec: str) -> str:

@@ -1,13 +1,15 @@
 """A real Debian boots in a virtual machine, under emulation: user-data, SSH with the console's key, a volume that grows under LVM.
 
-One machine for one test: everything here waits for it, and it takes one to three minutes to boot. One connection for all
-commands, as each login takes seconds under emulation.
+The logical volume on it is made, attached, grown and deleted by the provider of hosts over SSH: a virtual machine is the one place of
+these tests whose kernel has a device-mapper. One machine for one test: everything here waits for it, and it takes one to three minutes
+to boot. One connection for the commands, as each login takes seconds under emulation.
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,41 @@ disable_root: false
 users: [{{name: root, ssh_authorized_keys: ["{public}"]}}]
 write_files: [{{path: /etc/said, content: "by user-data"}}]
 runcmd: ["echo ran > /run/ran"]
+"""
+
+
+# Run where the machine's network is. Prints what the phase is about.
+HOST = """
+import sys
+from kubeup_core import Context, Launch, Mark, Member, Ref, Scope, Template, VolumeSpec
+from kubeup_ssh import SshConfig, build
+
+phase, key, address, host_key = sys.argv[1:]
+host = {"name": "guest", "address": address, "internalAddress": address, "hostKey": host_key, "volumeGroup": "group"}
+it = build(SshConfig.model_validate({"key": {"path": key}, "hosts": [host]}), Context(installation="rack"))
+own = {"installation": "rack", "cluster": "c", "cluster_name": "c"}
+machine, disk = Mark(kind="Machine", maker="m", **own), Mark(kind="Volume", maker="v", **own)
+want = Template(cpu=1, memory=2**20, disk=2**20, arch="", image="debian-12")
+
+def volume(size):
+    return it.volumes.ensure(VolumeSpec(mark=disk, token="v", name="data", size=size, place="guest"))
+
+if phase == "make":
+    (offer,) = it.machines.offers(want)
+    claim = Launch(mark=machine, token="m", template=want, offer=offer, role="plain", members=(Member(name="m", slot="guest"),))
+    owner = Ref(id=it.machines.launch(claim)[0].id, mark=machine)
+    made = volume(2**25)
+    it.volumes.attach(made.ref, owner)
+    print(made.device)
+elif phase == "grow":
+    print(volume(2**26).size)
+else:
+    (owner,), (made,) = it.machines.observe(Scope(installation="rack")).items, it.volumes.observe(Scope(installation="rack")).items
+    it.volumes.detach(made.ref, owner.ref)
+    it.volumes.delete(made.ref)
+    it.machines.delete([owner.ref])
+    print(len(it.volumes.observe(Scope(installation="rack")).items), len(it.machines.observe(Scope(installation="rack")).items))
+it.close()
 """
 
 
@@ -95,6 +132,12 @@ def test_a_debian_boots_takes_its_user_data_and_grows_its_volume(
         assert done.returncode == 0, (script, done.stdout, done.stderr)
         return done.stdout.strip()
 
+    def over_ssh(phase: str) -> str:
+        host_key = next(line for line in access.host_key.splitlines() if line.startswith("ssh-ed25519"))
+        done = root_shell(sys.executable, "-c", HOST, phase, str(key), access.address, host_key, timeout=300)
+        assert done.returncode == 0, (phase, done.stdout, done.stderr)
+        return str(done.stdout.strip())
+
     assert run("hostname; cat /etc/said; echo; hostname -I") == f"box-0\nby user-data\n{access.address}"
 
     want = VolumeSpec(mark=place.mark("Volume"), token="t", name="data", size=2**26)
@@ -103,21 +146,26 @@ def test_a_debian_boots_takes_its_user_data_and_grows_its_volume(
     assert machine().volumes == (volume.ref.id,)
     device = volume.device
     run(f"for i in $(seq 120); do test -b {device} && exit 0; sleep 1; done; ls -l /dev/disk/by-id >&2; exit 1")
+    run(f"set -e; modprobe dm-mod; pvcreate -q {device}; vgcreate -q group {device}")
+    logical = over_ssh("make")
     run(
-        f"set -e; modprobe dm-mod; pvcreate -q {device}; vgcreate -q group {device}; lvcreate -q -n data -l 100%FREE group;"
-        " mkfs.ext4 -q /dev/group/data; mount /dev/group/data /mnt; echo kept > /mnt/file"
+        f"set -e; mkfs.ext4 -q {logical}; mount {logical} /mnt; echo kept > /mnt/file; lvs --noheadings group | grep -q kubeup-"
     )
     before = int(run("df -k --output=size /mnt | tail -1"))
 
     assert place.volumes.ensure(replace(want, size=2**27)).size == 2**27
     run(
         f"set -e; for i in $(seq 60); do test $(blockdev --getsize64 {device}) = {2**27} && break; sleep 1; done;"
-        f" pvresize -q {device}; lvextend -q -l +100%FREE /dev/group/data; resize2fs /dev/group/data"
+        f" pvresize -q {device}"
     )
+    assert over_ssh("grow") == str(2**26)
+    run(f"resize2fs {logical}")
     assert int(run("df -k --output=size /mnt | tail -1")) > before * 1.5, "the file system did not grow while it was mounted"
     assert run("cat /mnt/file") == "kept"
 
-    run("umount /mnt; vgchange -q -an group")
+    run("umount /mnt")
+    assert over_ssh("away") == "0 0"
+    run('set -e; test -z "$(lvs --noheadings group)"; vgchange -q -an group')
     place.volumes.detach(volume.ref, machine().ref)
     settled(lambda: not place.volumes.observe(Scope(installation=place.installation)).items[0].attached)
     run(f"for i in $(seq 60); do test -b {device} || exit 0; sleep 1; done; exit 1")
