@@ -19,9 +19,9 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 from urllib.parse import quote
@@ -39,12 +39,12 @@ class NoEngine(Exception):
 
 @dataclass(frozen=True)
 class Engine:
-    """host: a Docker host URL. image: the name of a loaded image for machines. only: the labels that whatever it lists has, for a test
-    that counts its own: other processes use the engine meanwhile."""
+    """host: a Docker host URL. image: the name of a loaded image for machines. only: gives the labels that whatever it lists has, for
+    a test that counts its own: other processes use the engine meanwhile."""
 
     host: str
     image: str
-    only: Mapping[str, str] = field(default_factory=dict)
+    only: Callable[[], Mapping[str, str]] = dict
 
     @property
     def env(self) -> dict[str, str]:
@@ -73,7 +73,7 @@ class Engine:
         return request(self.host, method, path, body, fine)
 
     def _listing(self, path: str, labels: Mapping[str, str]) -> Any:
-        wanted = [f"kubeup.dev/{name.replace('_', '-')}={value}" for name, value in {**self.only, **labels}.items()]
+        wanted = [f"kubeup.dev/{name.replace('_', '-')}={value}" for name, value in {**self.only(), **labels}.items()]
         return self.call("GET", path + "filters=" + quote(json.dumps({"label": wanted} if wanted else {})))
 
 

@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,9 +51,14 @@ class Kubeup:
         return json.loads(self.kubectl("get", what, *args, "-o", "json"))
 
     def installation(self) -> str:
-        """The id on the marks of whatever this kubeup makes. Starts the server, as every command of kubeup does."""
-        self("get", "installation", "kubeup")
-        return str(self.get("installation", "kubeup")["status"]["id"])
+        """The id on the marks of whatever this kubeup makes. From its file: after `kubeup down` there is no server to ask."""
+        with closing(sqlite3.connect(f"file:{self.state}/kubeup.db?mode=ro", uri=True)) as db:
+            (data,) = db.execute("SELECT data FROM objects WHERE resource = 'installations.kubeup.dev'").fetchone()
+        return str(json.loads(data)["status"]["id"])
+
+    def marked(self) -> dict[str, str]:
+        """The label of whatever this kubeup makes."""
+        return {"installation": self.installation()}
 
     def machines(self, *, ready: bool | None = None) -> list[dict[str, Any]]:
         found = [m for m in self.get("machines")["items"] if not m["metadata"].get("deletionTimestamp")]

@@ -31,7 +31,7 @@ def test_a_pool_of_containers_comes_up_heals_scales_rolls_and_goes(
     kubeup: Any, until: Callable[..., None], docker_engine: Any
 ) -> None:
     kubeup.env.update(docker_engine.env)
-    engine = replace(docker_engine, only={"installation": kubeup.installation()})
+    engine = replace(docker_engine, only=kubeup.marked)
 
     def containers() -> list[dict[str, Any]]:
         return [c for c in engine.ps() if c["State"] == "running"]

@@ -64,9 +64,9 @@ def machines(kubeup: Any, docker_node: Any, request: pytest.FixtureRequest) -> I
     """The engine on which containers are machines with systemd; kubeup uses it. What a test that failed has left is taken away, and
     shown first: what kubeup says of it, and the ends of the machines' logs."""
     kubeup.env.update(docker_node.env)
-    engine = replace(docker_node, only={"installation": kubeup.installation()})
+    engine = replace(docker_node, only=kubeup.marked)
     yield engine
-    left = engine.ps()
+    left = engine.ps() if kubeup.state.exists() else []
     if not left:
         return
     for command in (*(_log(docker_node.host, c["Id"]) for c in left), ["kubeup", "logs"], ["kubeup", "why", "cluster/demo"]):
@@ -537,7 +537,7 @@ def test_make_local_ends_with_the_nodes_of_a_new_cluster(kubeup: Any, docker_nod
 
     try:
         out = local("local", 1500)
-        ours = replace(docker_node, only={"installation": kubeup.installation()})
+        ours = replace(docker_node, only=kubeup.marked)
         nodes = [line.split() for line in out.splitlines() if line.startswith(("local-control-plane-", "workers-"))]
         assert [(name, state) for name, state, *_ in nodes] == [
             ("local-control-plane-0", "Ready"), ("workers-0", "Ready"), ("workers-1", "Ready"),

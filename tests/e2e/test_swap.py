@@ -43,7 +43,7 @@ def docker(request: pytest.FixtureRequest) -> Iterator[Somewhere]:
     engine, kubeup = request.getfixturevalue("docker_node"), request.getfixturevalue("kubeup")
 
     def there() -> list[str]:
-        ours = replace(engine, only={"installation": kubeup.installation()})
+        ours = replace(engine, only=kubeup.marked)
         return [str(one) for listed in (ours.ps, ours.networks, ours.volumes) for one in listed()]
 
     yield Somewhere(there, f'{{type: docker, images: {{debian-12: "{engine.image}"}}}}', engine.env)
