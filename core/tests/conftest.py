@@ -135,6 +135,22 @@ def harness(tmp_path: Path) -> Iterator[Callable[..., Harness]]:
 
 
 @pytest.fixture
+def rehearsal() -> Rehearsal:
+    """The bootstrapper of `rehearsed`."""
+    return Rehearsal()
+
+
+@pytest.fixture
+def rehearsed(tmp_path: Path, rehearsal: Rehearsal) -> Iterator[Harness]:
+    """A Harness whose machines do what the rehearsed steps say, at once; in the end nothing may have failed."""
+    with Harness(tmp_path, plugins=rehearsal.plugins(), cloud={"boot_seconds": (1, 1)}) as h:
+        rehearsal.follow(h)
+        rehearsal.silent(h)
+        yield h
+        assert [*h.failed, *h.manager.failed] == []
+
+
+@pytest.fixture
 def members(harness: Callable[..., Harness]) -> Callable[..., Harness]:
     """Makes a Harness with Cluster demo, whose workload's API answers, and Machines of its pool workers that are Nodes there.
 

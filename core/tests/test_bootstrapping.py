@@ -9,7 +9,7 @@ import pytest
 from kubeup_core.bootstrapper import File, Step, Task
 from kubeup_core.kinds import Cluster, Machine
 from kubeup_core.testing.harness import Crash, Harness
-from kubeup_core.testing.rehearsal import NAME, Rehearsal
+from kubeup_core.testing.rehearsal import NAME
 
 pytest.importorskip("kubeup_sim", reason="the simulated cloud is the distribution kubeup-sim: pip install kubeup-sim")
 
@@ -17,17 +17,8 @@ CP, W = "demo-control-plane-0", "workers-0"
 
 
 @pytest.fixture
-def rehearsal():
-    return Rehearsal()
-
-
-@pytest.fixture
-def harness(tmp_path, rehearsal):
-    with Harness(tmp_path, plugins=rehearsal.plugins(), cloud={"boot_seconds": (1, 1)}) as harness:
-        rehearsal.follow(harness)
-        rehearsal.silent(harness)
-        yield harness
-        assert [(item, error) for item, error in [*harness.failed, *harness.manager.failed]] == []
+def harness(rehearsed: Harness) -> Harness:
+    return rehearsed
 
 
 def cluster(harness: Harness, workers: int = 1, machine=None, **kubernetes) -> None:

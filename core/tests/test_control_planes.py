@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,18 +27,9 @@ DAY = 86400.0
 
 
 @pytest.fixture
-def rehearsal() -> Rehearsal:
-    return Rehearsal()
-
-
-@pytest.fixture
-def h(tmp_path: Path, rehearsal: Rehearsal) -> Iterator[Harness]:
-    with Harness(tmp_path, plugins=rehearsal.plugins(), cloud={"boot_seconds": (1, 1)}) as harness:
-        rehearsal.follow(harness)
-        rehearsal.silent(harness)
-        harness.provider()
-        yield harness
-        assert [(item, error) for item, error in [*harness.failed, *harness.manager.failed]] == []
+def h(rehearsed: Harness) -> Harness:
+    rehearsed.provider()
+    return rehearsed
 
 
 def cluster(h: Harness, planes: int = 1, workers: int = 0, **spec: Any) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from kubeup_core.kinds import Cluster, Machine
 from kubeup_core.testing.harness import Harness
@@ -16,23 +13,14 @@ PLANES = tuple(f"demo-control-plane-{n}" for n in range(3))
 
 
 @pytest.fixture
-def rehearsal() -> Rehearsal:
-    return Rehearsal()
-
-
-@pytest.fixture
-def harness(tmp_path: Path, rehearsal: Rehearsal) -> Iterator[Harness]:
+def harness(rehearsed: Harness) -> Harness:
     """Cluster demo with three control planes that are Ready."""
-    with Harness(tmp_path, plugins=rehearsal.plugins(), cloud={"boot_seconds": (1, 1)}) as h:
-        rehearsal.follow(h)
-        rehearsal.silent(h)
-        h.provider()
-        kubernetes = {"version": "v1.34.1", "bootstrapper": NAME}
-        spec = {"provider": "sim", "kubernetes": kubernetes, "controlPlane": {"replicas": 3}}
-        h.apply({"kind": "Cluster", "metadata": {"name": "demo"}, "spec": spec})
-        h.ready(3, 1200)
-        yield h
-        assert [*h.failed, *h.manager.failed] == []
+    rehearsed.provider()
+    kubernetes = {"version": "v1.34.1", "bootstrapper": NAME}
+    spec = {"provider": "sim", "kubernetes": kubernetes, "controlPlane": {"replicas": 3}}
+    rehearsed.apply({"kind": "Cluster", "metadata": {"name": "demo"}, "spec": spec})
+    rehearsed.ready(3, 1200)
+    return rehearsed
 
 
 def test_three_control_planes_are_three_members_of_etcd(harness: Harness, rehearsal: Rehearsal) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,26 +26,17 @@ def kept(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def rehearsal() -> Rehearsal:
-    return Rehearsal()
-
-
-@pytest.fixture
-def harness(tmp_path: Path, rehearsal: Rehearsal, kept: Path) -> Iterator[Harness]:
+def harness(rehearsed: Harness, kept: Path) -> Harness:
     """Cluster demo with three control planes and a worker that are Ready."""
-    with Harness(tmp_path, plugins=rehearsal.plugins(), cloud={"boot_seconds": (1, 1)}) as h:
-        rehearsal.follow(h)
-        rehearsal.silent(h)
-        h.cloud.guest.on("^true$", lambda machine, script, stdin: (0, b""))
-        h.provider()
-        kubernetes = {"version": "v1.34.1", "bootstrapper": NAME}
-        snapshots = {"to": f"file://{kept}", "every": "99999h"}
-        spec = {"provider": "sim", "kubernetes": kubernetes, "controlPlane": {"replicas": 3}, "etcd": {"snapshots": snapshots}}
-        h.apply({"kind": "Cluster", "metadata": {"name": "demo"}, "spec": spec})
-        h.apply({"kind": "NodePool", "metadata": {"name": "web"}, "spec": {"cluster": "demo", "replicas": 1}})
-        h.until(lambda: ready(h), 1800)
-        yield h
-        assert [*h.failed, *h.manager.failed] == []
+    rehearsed.cloud.guest.on("^true$", lambda machine, script, stdin: (0, b""))
+    rehearsed.provider()
+    kubernetes = {"version": "v1.34.1", "bootstrapper": NAME}
+    snapshots = {"to": f"file://{kept}", "every": "99999h"}
+    spec = {"provider": "sim", "kubernetes": kubernetes, "controlPlane": {"replicas": 3}, "etcd": {"snapshots": snapshots}}
+    rehearsed.apply({"kind": "Cluster", "metadata": {"name": "demo"}, "spec": spec})
+    rehearsed.apply({"kind": "NodePool", "metadata": {"name": "web"}, "spec": {"cluster": "demo", "replicas": 1}})
+    rehearsed.until(lambda: ready(rehearsed), 1800)
+    return rehearsed
 
 
 def ready(h: Harness) -> bool:

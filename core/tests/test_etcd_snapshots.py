@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from kubeup_core.controllers.etcd_snapshots import REQUEST, fetch
 from kubeup_core.errors import Unknown
 from kubeup_core.kinds import Cluster
 from kubeup_core.testing.harness import Harness
-from kubeup_core.testing.rehearsal import NAME, Rehearsal
+from kubeup_core.testing.rehearsal import NAME
 
 pytest.importorskip("kubeup_sim", reason="the simulated cloud is the distribution kubeup-sim: pip install kubeup-sim")
 
@@ -25,18 +24,13 @@ def kept(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def harness(tmp_path: Path) -> Iterator[Harness]:
-    rehearsal = Rehearsal()
-    with Harness(tmp_path, plugins=rehearsal.plugins(), cloud={"boot_seconds": (1, 1)}) as h:
-        rehearsal.follow(h)
-        rehearsal.silent(h)
-        about = f"{len(CONTENT)}\n{hashlib.sha256(CONTENT).hexdigest()}  {SNAPSHOT_PATH}\n".encode()
-        h.cloud.guest.on("^wc -c <", lambda machine, script, stdin: (0, about))
-        h.cloud.guest.on("^dd if=", lambda machine, script, stdin: (0, CONTENT))
-        h.cloud.guest.on("^rm -f /var/lib/kubeup/etcd-snapshot", lambda machine, script, stdin: (0, b""))
-        h.provider()
-        yield h
-        assert [*h.failed, *h.manager.failed] == []
+def harness(rehearsed: Harness) -> Harness:
+    about = f"{len(CONTENT)}\n{hashlib.sha256(CONTENT).hexdigest()}  {SNAPSHOT_PATH}\n".encode()
+    rehearsed.cloud.guest.on("^wc -c <", lambda machine, script, stdin: (0, about))
+    rehearsed.cloud.guest.on("^dd if=", lambda machine, script, stdin: (0, CONTENT))
+    rehearsed.cloud.guest.on("^rm -f /var/lib/kubeup/etcd-snapshot", lambda machine, script, stdin: (0, b""))
+    rehearsed.provider()
+    return rehearsed
 
 
 def cluster(h: Harness, **snapshots: object) -> None:

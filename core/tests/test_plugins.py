@@ -509,6 +509,7 @@ def test_the_public_surface_of_the_core_is_exactly_this():
         "NotFound",
         "NotReady",
         "Offer",
+        "OneByOne",
         "Outcome",
         "Phase",
         "Place",

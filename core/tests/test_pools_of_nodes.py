@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from kubeup_core.kinds import Machine, NodePool
 from kubeup_core.testing.harness import Harness
-from kubeup_core.testing.rehearsal import NAME, Rehearsal
+from kubeup_core.testing.rehearsal import NAME
 
 pytest.importorskip("kubeup_sim", reason="the simulated cloud is the distribution kubeup-sim: pip install kubeup-sim")
 
 
 @pytest.fixture
-def harness(tmp_path: Path) -> Iterator[Harness]:
+def harness(rehearsed: Harness) -> Harness:
     """Cluster demo with one control plane and three workers that are Ready."""
-    rehearsal = Rehearsal()
-    with Harness(tmp_path, plugins=rehearsal.plugins(), cloud={"boot_seconds": (1, 1)}) as h:
-        rehearsal.follow(h)
-        rehearsal.silent(h)
-        h.provider()
-        kubernetes = {"version": "v1.34.1", "bootstrapper": NAME}
-        h.apply(
-            {"kind": "Cluster", "metadata": {"name": "demo"}, "spec": {"provider": "sim", "kubernetes": kubernetes}},
-            {"kind": "NodePool", "metadata": {"name": "workers"}, "spec": {"cluster": "demo", "replicas": 3}},
-        )
-        h.ready(4, 1200)
-        yield h
-        assert [*h.failed, *h.manager.failed] == []
+    rehearsed.provider()
+    kubernetes = {"version": "v1.34.1", "bootstrapper": NAME}
+    rehearsed.apply(
+        {"kind": "Cluster", "metadata": {"name": "demo"}, "spec": {"provider": "sim", "kubernetes": kubernetes}},
+        {"kind": "NodePool", "metadata": {"name": "workers"}, "spec": {"cluster": "demo", "replicas": 3}},
+    )
+    rehearsed.ready(4, 1200)
+    return rehearsed
 
 
 def workers(h: Harness) -> list[Machine]:

@@ -28,17 +28,8 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n"
 
 
 @pytest.fixture
-def rehearsal():
-    return Rehearsal()
-
-
-@pytest.fixture
-def harness(tmp_path, rehearsal):
-    with Harness(tmp_path, plugins=rehearsal.plugins(), cloud={"boot_seconds": (1, 1)}) as harness:
-        rehearsal.follow(harness)
-        rehearsal.silent(harness)
-        yield harness
-        assert [(item, error) for item, error in [*harness.failed, *harness.manager.failed]] == []
+def harness(rehearsed: Harness) -> Harness:
+    return rehearsed
 
 
 def cluster(harness: Harness, workers: int = 2, *, access=None, kubernetes=None, machine=None, **pool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import Blocked, Denied, InvalidSpec, NoCapacity, NotFound, NotReady, Place, SupplierError, Taken, Unknown
+from .one_by_one import OneByOne
 from .snapshots import SnapshotStore
 from .snapshots import Stored as StoredSnapshot
 from .supplier import (
@@ -88,6 +89,7 @@ __all__ = [
     "NotFound",
     "NotReady",
     "Offer",
+    "OneByOne",
     "Outcome",
     "Phase",
     "Place",

@@ -4,9 +4,7 @@ The engine has no idempotency tokens: a member's container is found by its mark 
 lets only one of two callers create it. A member takes three calls: create, put its files in (user-data), start; what was
 created and never started is PARTIAL, and the same launch goes on with it.
 
-The engine forgets a container that was removed. So that a repeated launch never makes a dead member again, members are made
-strictly in order, up to the first that fails: one that is missing below one that is there was made and is dead. What
-this process made or deleted it also remembers.
+The engine forgets a container that was removed: `OneByOne` tells the dead from the never made.
 
 The engine compares fixed addresses only when it starts a container, with those that run. So one is chosen among those that no
 container of the network was made with, compared again when a half-made one is taken up later, and chosen anew when somebody
@@ -16,15 +14,16 @@ else was quicker.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from kubeup_core import (
     InvalidSpec,
     Launch,
+    Mark,
     NoCapacity,
     NotFound,
     NotReady,
+    OneByOne,
     Outcome,
     Phase,
     Result,
@@ -69,66 +68,34 @@ class Plan:
     seeded: bool
 
 
-class Launcher:
+class Launcher(OneByOne[Container, Plan]):
     """Of one engine. Thread-safe."""
 
     def __init__(self, engine: Engine, limits: Limits, images: Images) -> None:
+        super().__init__()
         self._engine = engine
         self._limits = limits
         self._images = images
         self._choosing = threading.Lock()  # between seeing what is used and creating: of this process, no two at once
-        self.seen: set[tuple[str, int]] = set()  # (launch uid, index) of what was made or deleted here
 
-    def launch(self, launch: Launch) -> list[Result]:
-        found = self._members(launch)
-        plan: Plan | None = None
-        failure: SupplierError | None = None
-        unfinished = [c for c in found.values() if c.state == "created"]
-        if len(found) < len(launch.members) or unfinished:
-            try:
-                plan = self._plan(launch)
-            except SupplierError as error:
-                if not found:
-                    raise
-                failure = error
-        results = []
-        for index in range(len(launch.members)):
-            if index in found:
-                result = self._finish(launch, index, plan, failure, found[index])
-            elif self._is_dead(launch, index, found):
-                result = Result(id="", outcome=Outcome.DEAD)
-            elif plan is None or failure is not None:
-                result = Result(id="", outcome=Outcome.REFUSED, error=failure)
-            else:
-                result = self._make(launch, index, plan)
-                failure = result.error
-            results.append(result)
-        return results
+    def _marked(self, launch: Launch) -> list[tuple[Mark, Container]]:
+        there = self._engine.containers(marks.of_maker(launch.mark))
+        return [(mark, container) for container in there if (mark := marks.mark_of(container.labels)) is not None]
 
-    def lookup(self, launch: Launch) -> list[Result]:
-        found = self._members(launch)
-        results = []
-        for index in range(len(launch.members)):
-            if index in found:
-                results.append(_result(found[index]))
-            else:
-                dead = self._is_dead(launch, index, found)
-                results.append(Result(id="", outcome=Outcome.DEAD if dead else Outcome.ABSENT))
-        return results
+    def _is_unfinished(self, found: Container) -> bool:
+        return found.state == "created"
 
-    def _members(self, launch: Launch) -> dict[int, Container]:
-        """What is there of a launch, by index."""
-        found = {}
-        for container in self._engine.containers(marks.of_maker(launch.mark)):
-            mark = marks.mark_of(container.labels)
-            if mark is not None and mark.same(launch.member_mark(mark.index)):
-                found[mark.index] = container
-                self.seen.add((mark.maker, mark.index))
-        return found
-
-    def _is_dead(self, launch: Launch, index: int, found: Mapping[int, Container]) -> bool:
-        """Of a member that is not there: whether it was."""
-        return (launch.mark.maker, index) in self.seen or index < max(found, default=-1)
+    def _result(self, found: Container) -> Result:
+        match PHASES.get(found.state, Phase.UNKNOWN):
+            case Phase.PARTIAL:
+                outcome = Outcome.PENDING
+            case Phase.DELETING | Phase.FAILED:
+                outcome = Outcome.DEAD
+            case Phase.UNKNOWN:
+                outcome = Outcome.UNKNOWN
+            case _:
+                outcome = Outcome.MADE
+        return Result(id=found.id, outcome=outcome)
 
     # -- what members have in common --
 
@@ -194,11 +161,11 @@ class Launcher:
                 return Result(id="", outcome=Outcome.UNKNOWN, error=error)
             except SupplierError as error:
                 return Result(id="", outcome=Outcome.REFUSED, error=error)
-            self.seen.add((mark.maker, mark.index))
+            self.remember(mark)
             result = self._start(launch, index, plan, id)
             if result.outcome is not Outcome.REFUSED:
                 return result
-            self.seen.discard((mark.maker, mark.index))
+            self.forget(mark)
             if not (result.error and is_address_taken(result.error)):
                 return result
         return Result(id="", outcome=Outcome.REFUSED, error=NotReady("others take each address first that is chosen here"))
@@ -242,15 +209,13 @@ class Launcher:
         held.__cause__ = taken
         return Result(id="", outcome=Outcome.REFUSED, error=held)
 
-    def _finish(
-        self, launch: Launch, index: int, plan: Plan | None, failure: SupplierError | None, container: Container
-    ) -> Result:
+    def _finish(self, launch: Launch, index: int, plan: Plan | None, failure: SupplierError | None, found: Container) -> Result:
         """Go on with what was created and no more; everything else is as it is."""
-        if container.state != "created":
-            return _result(container)
+        if found.state != "created":
+            return self._result(found)
         if plan is None:
-            return Result(id=container.id, outcome=Outcome.PENDING, error=failure)
-        result = self._start(launch, index, plan, container.id, compare=True)
+            return Result(id=found.id, outcome=Outcome.PENDING, error=failure)
+        result = self._start(launch, index, plan, found.id, compare=True)
         if result.outcome is Outcome.REFUSED and result.error and is_address_taken(result.error):
             return self._make(launch, index, plan)
         return result
@@ -284,16 +249,3 @@ class Launcher:
         member, mark = launch.members[index], launch.member_mark(index)
         disks = volumes.sizes(self._engine, launch.mark, member.volumes) if member.volumes else []
         return guest.files(member.name, f"{mark.maker}-{mark.index}", launch.user_data, disks)
-
-
-def _result(container: Container) -> Result:
-    match PHASES.get(container.state, Phase.UNKNOWN):
-        case Phase.PARTIAL:
-            outcome = Outcome.PENDING
-        case Phase.DELETING | Phase.FAILED:
-            outcome = Outcome.DEAD
-        case Phase.UNKNOWN:
-            outcome = Outcome.UNKNOWN
-        case _:
-            outcome = Outcome.MADE
-    return Result(id=container.id, outcome=outcome)

@@ -204,7 +204,7 @@ class DockerMachines(BaseMachines):
             except NotFound as error:
                 gone = error.code != marks.FOREIGN
                 return Result(id=ref.id, outcome=Outcome.MADE if gone else Outcome.REFUSED, error=None if gone else error)
-            self._launcher.seen.add((ref.mark.maker, ref.mark.index))
+            self._launcher.remember(ref.mark)
             self._engine.remove(ref.id, force=True)
         except NotFound:
             pass

@@ -4,24 +4,23 @@ libvirt has no idempotency tokens: uuid, name and MAC address follow from a memb
 metadata, so that whatever comes after belongs to something that is found. Then come its disk and seed, its start, and a note that
 it was started: what has none and does not run is PARTIAL, and the same launch goes on with it.
 
-libvirt forgets what was undefined. So that a repeated launch never makes a dead member again, members are made strictly in order, up
-to the first that fails: one that is missing below one that is there was made and is dead. What this process made or deleted it
-also remembers.
+libvirt forgets what was undefined: `OneByOne` tells the dead from the never made.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
 from kubeup_core import (
     InvalidSpec,
     Launch,
+    Mark,
     NoCapacity,
     NotFound,
     NotReady,
+    OneByOne,
     Outcome,
     Phase,
     Result,
@@ -60,67 +59,36 @@ def phase(domain: Domain) -> Phase:
     return Phase.UNKNOWN
 
 
-class Launcher:
+class Launcher(OneByOne[Domain, Plan]):
     """Of one libvirt. Thread-safe."""
 
     def __init__(self, hypervisor: Hypervisor, place: Place, images: Images, config: LibvirtConfig) -> None:
+        super().__init__()
         self._hypervisor = hypervisor
         self._place = place
         self._images = images
         self._config = config
         self._making = threading.Lock()  # addresses are chosen, and a member is finished, by one at a time
-        self.seen: set[tuple[str, int]] = set()  # (launch uid, index) of what was made or deleted here
 
     def launch(self, launch: Launch) -> list[Result]:
         with self._making:
-            found = self._members(launch)
-            plan: Plan | None = None
-            failure: SupplierError | None = None
-            unfinished = [d for d in found.values() if phase(d) is Phase.PARTIAL or (d.active and not d.started)]
-            if len(found) < len(launch.members) or unfinished:
-                try:
-                    plan = self._plan(launch)
-                except SupplierError as error:
-                    if not found:
-                        raise
-                    failure = error
-            results = []
-            for index in range(len(launch.members)):
-                if index in found:
-                    result = self._finish(launch, index, plan, failure, found[index])
-                elif self._is_dead(launch, index, found):
-                    result = Result(id="", outcome=Outcome.DEAD)
-                elif plan is None or failure is not None:
-                    result = Result(id="", outcome=Outcome.REFUSED, error=failure)
-                else:
-                    result = self._make(launch, index, plan)
-                    failure = result.error
-                results.append(result)
-            return results
+            return super().launch(launch)
 
-    def lookup(self, launch: Launch) -> list[Result]:
-        found = self._members(launch)
-        results = []
-        for index in range(len(launch.members)):
-            if index in found:
-                results.append(_result(found[index]))
-            else:
-                dead = self._is_dead(launch, index, found)
-                results.append(Result(id="", outcome=Outcome.DEAD if dead else Outcome.ABSENT))
-        return results
+    def _marked(self, launch: Launch) -> list[tuple[Mark, Domain]]:
+        return [(domain.mark, domain) for domain in self._hypervisor.domains() if domain.mark is not None]
 
-    def _members(self, launch: Launch) -> dict[int, Domain]:
-        """What is there of a launch, by index."""
-        found = {}
-        for domain in self._hypervisor.domains():
-            if domain.mark is not None and domain.mark.same(launch.member_mark(domain.mark.index)):
-                found[domain.mark.index] = domain
-                self.seen.add((domain.mark.maker, domain.mark.index))
-        return found
+    def _is_unfinished(self, found: Domain) -> bool:
+        return phase(found) is Phase.PARTIAL or (found.active and not found.started)
 
-    def _is_dead(self, launch: Launch, index: int, found: Mapping[int, Domain]) -> bool:
-        """Of a member that is not there: whether it was."""
-        return (launch.mark.maker, index) in self.seen or index < max(found, default=-1)
+    def _result(self, found: Domain) -> Result:
+        match phase(found):
+            case Phase.PARTIAL | Phase.PENDING:
+                outcome = Outcome.PENDING
+            case Phase.UNKNOWN:
+                outcome = Outcome.UNKNOWN
+            case _:
+                outcome = Outcome.MADE
+        return Result(id=found.uuid, outcome=outcome)
 
     # -- what members have in common --
 
@@ -185,22 +153,22 @@ class Launcher:
             return Result(id="", outcome=Outcome.REFUSED, error=taken)
         except SupplierError as error:
             return Result(id="", outcome=Outcome.REFUSED, error=error)
-        self.seen.add((mark.maker, mark.index))
+        self.remember(mark)
         return self._complete(launch, index, plan, uuid, address)
 
-    def _finish(self, launch: Launch, index: int, plan: Plan | None, failure: SupplierError | None, domain: Domain) -> Result:
+    def _finish(self, launch: Launch, index: int, plan: Plan | None, failure: SupplierError | None, found: Domain) -> Result:
         """Go on with what was defined and no more; everything else is as it is."""
-        if domain.active and not domain.started:
+        if found.active and not found.started:
             try:
-                self._note_start(domain.uuid)
+                self._note_start(found.uuid)
             except SupplierError as error:
-                return Result(id=domain.uuid, outcome=Outcome.PENDING, error=error)
-            return Result(id=domain.uuid, outcome=Outcome.MADE)
-        if phase(domain) is not Phase.PARTIAL:
-            return _result(domain)
+                return Result(id=found.uuid, outcome=Outcome.PENDING, error=error)
+            return Result(id=found.uuid, outcome=Outcome.MADE)
+        if phase(found) is not Phase.PARTIAL:
+            return self._result(found)
         if plan is None:
-            return Result(id=domain.uuid, outcome=Outcome.PENDING, error=failure)
-        return self._complete(launch, index, plan, domain.uuid, domain.said.get("address", ""))
+            return Result(id=found.uuid, outcome=Outcome.PENDING, error=failure)
+        return self._complete(launch, index, plan, found.uuid, found.said.get("address", ""))
 
     def _complete(self, launch: Launch, index: int, plan: Plan, uuid: str, address: str) -> Result:
         """Its disks, and its start. What can never start is taken away again, so that the member is known not to have been made."""
@@ -230,7 +198,7 @@ class Launcher:
                 self.take_away(uuid, launch, index)
             except SupplierError:
                 return Result(id=uuid, outcome=Outcome.PENDING, error=error)
-            self.seen.discard((mark.maker, mark.index))
+            self.forget(mark)
             return Result(id="", outcome=Outcome.REFUSED, error=error)
         return Result(id=uuid, outcome=Outcome.MADE)
 
@@ -283,14 +251,3 @@ class Launcher:
             person=True,
             remedy="delete machines, or make the cluster with a larger spec.network.machineCIDR",
         )
-
-
-def _result(domain: Domain) -> Result:
-    match phase(domain):
-        case Phase.PARTIAL | Phase.PENDING:
-            outcome = Outcome.PENDING
-        case Phase.UNKNOWN:
-            outcome = Outcome.UNKNOWN
-        case _:
-            outcome = Outcome.MADE
-    return Result(id=domain.uuid, outcome=outcome)

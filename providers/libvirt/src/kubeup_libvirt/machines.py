@@ -193,7 +193,7 @@ class LibvirtMachines(BaseMachines):
                 if ref.id == marks.uuid_of(ref.mark):
                     self._delete_parts(ref)
                 return Result(id=ref.id, outcome=Outcome.MADE)
-            self._launcher.seen.add((ref.mark.maker, ref.mark.index))
+            self._launcher.remember(ref.mark)
             if domain.active:
                 self._hypervisor.destroy(ref.id)
             self._delete_parts(ref)
