@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,17 @@ PLANES = tuple(f"demo-control-plane-{n}" for n in range(3))
 SNAPSHOT = "default.demo-20260102-030405.etcd-snapshot"
 
 
+def written(content: bytes) -> bytes:
+    """As etcd writes it: whole blocks, and their digest."""
+    content = content.ljust(-(-len(content) // 512) * 512, b".")
+    return content + hashlib.sha256(content).digest()
+
+
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
     folder = tmp_path / "snapshots"
     folder.mkdir()
-    (folder / SNAPSHOT).write_bytes(b"etcd" * 1000)
+    (folder / SNAPSHOT).write_bytes(written(b"etcd" * 1024))
     return folder
 
 
@@ -152,7 +160,7 @@ def test_a_step_that_fails_is_shown_and_another_snapshot_may_be_tried(
     harness: Harness, rehearsal: Rehearsal, kept: Path
 ) -> None:
     older = SNAPSHOT.replace("0102", "0101")
-    (kept / older).write_bytes(b"older")
+    (kept / older).write_bytes(written(b"older"))
     harness.cloud.guest.jobs.fail("restore", times=3, code=1, output="hash mismatch\n")
     ask(harness)
     harness.until(lambda: "hash mismatch" in harness.condition(Cluster, "demo", "ControlPlaneReady")[2], 7200)
@@ -178,6 +186,29 @@ def test_what_cannot_be_is_refused_and_changes_nothing(harness: Harness, name: s
     assert {m.uid for m in harness.machines()} == before
     assert ready(harness)
     assert restored(harness) == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:1024],
+        lambda whole: whole[:-32],
+        lambda whole: b"x" + whole[1:],
+        lambda whole: whole[:32],
+        lambda whole: b"",
+    ],
+    ids=["cut short", "without its digest", "changed", "as long as a digest", "empty"],
+)
+def test_a_damaged_snapshot_is_refused_before_any_machine_is_given_up(
+    harness: Harness, kept: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    before = {m.uid for m in harness.machines()}
+    (kept / SNAPSHOT).write_bytes(damage((kept / SNAPSHOT).read_bytes()))
+    ask(harness)
+    harness.until(lambda: f"{SNAPSHOT} is damaged" in restore(harness).get("refused", ""), 60)
+    harness.advance(600)
+    assert {m.uid for m in harness.machines()} == before
+    assert (ready(harness), restored(harness)) == (True, 0)
 
 
 def test_without_a_place_for_snapshots_it_is_refused(harness: Harness) -> None:

@@ -42,6 +42,9 @@ REQUEST = "kubeup.dev/restore-etcd"
 ASK = 15.0
 """Seconds in which a machine has to answer to be chosen."""
 
+DIGEST = 32
+"""Bytes of a SHA-256."""
+
 LIMIT = 3600.0
 """Seconds in which the store has to hand a snapshot over."""
 
@@ -229,13 +232,12 @@ class Restoring:
                 store = plugins.snapshot_store(url, data)
                 try:
                     store.get(name, folder / name)
+                    return _Fetched(folder, folder / name, _checked(folder / name))
                 except BaseException:
                     shutil.rmtree(folder, ignore_errors=True)
                     raise
                 finally:
                     store.close()
-                with (folder / name).open("rb") as file:
-                    return _Fetched(folder, folder / name, hashlib.file_digest(file, "sha256").hexdigest())
 
             fetched = self.env.calls.background(
                 f"snapshots/{cluster.uid}",
@@ -252,6 +254,30 @@ class Restoring:
             raise _Refused(f"{error.message}{'; ' + error.remedy if error.remedy else ''}") from error
         self._fetched[cluster.uid, name] = fetched
         return fetched
+
+
+def _checked(file: Path) -> str:
+    """The SHA-256 of a snapshot. Raises InvalidSpec when it is not what etcd wrote.
+
+    etcd writes the digest of a snapshot at its end, behind whole blocks of 512 bytes (etcdutl/snapshot/v3_snapshot.go), and refuses to
+    restore what does not match it: too late for a cluster whose other control planes are gone by then.
+    """
+    content, whole = hashlib.sha256(), hashlib.sha256()
+    left = file.stat().st_size - DIGEST
+    complete = left > 0 and left % 512 == 0
+    with file.open("rb") as snapshot:
+        while left > 0 and (block := snapshot.read(min(left, 1 << 20))):
+            content.update(block)
+            whole.update(block)
+            left -= len(block)
+        digest = snapshot.read()
+    if not complete or digest != content.digest():
+        raise InvalidSpec(
+            f"{file.name} is damaged: it does not match the digest that etcd wrote at its end",
+            remedy="name another snapshot",
+        )
+    whole.update(digest)
+    return whole.hexdigest()
 
 
 def _living(machines: Iterable[Machine]) -> list[Machine]:
