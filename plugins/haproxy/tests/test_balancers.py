@@ -359,6 +359,17 @@ def test_haproxy_is_installed_where_it_is_missing_while_nobody_waits(
     assert ask(box.address) == "one"
 
 
+def test_an_installation_waits_for_whoever_holds_a_lock_of_apt(bare, servers, supplier, wish, settled, haproxy) -> None:
+    """Of either of its locks: that of the lists, and that of the packages."""
+    locked = "echo E: Could not get lock. It is held by process 7; echo E: Unable to lock; exit 100"
+    box = bare(
+        f'tried="${{0%/*}}/tried-$2"; [ -e "$tried" ] || {{ : >"$tried"; {locked}; }}\n'
+        f'[ "$2" = update ] || ln -sf {haproxy} "${{0%/*}}/haproxy"'
+    )
+    balancers, want = supplier(box), wish(box, servers("one"))
+    settled(lambda: healthy(balancers, want))
+
+
 def test_an_installation_that_fails_is_told_with_its_last_words(bare, supplier, wish, settled) -> None:
     box = bare("echo E: Unable to locate package haproxy; exit 100")
     balancers, want = supplier(box), wish(box)

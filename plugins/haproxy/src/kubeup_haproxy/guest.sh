@@ -108,7 +108,14 @@ install() {
     case $1 in
     apt)
         command -v apt-get >/dev/null || { echo "there is no apt-get on this machine"; return $NOT_INSTALLED; }
-        do='apt-get -q update && apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install '"$2"
+        # A machine that has just started often updates itself first; apt's own time-out knows only one of its two locks.
+        do="tries=150
+            until apt-get -q update && apt-get -q -y --no-install-recommends install $2; do
+                tail -n 3 '$RUN/install.log' | grep -q 'Could not get lock' || exit 100
+                tries=\$((tries - 1))
+                [ \$tries -gt 0 ] || exit 100
+                sleep 2
+            done"
         ;;
     packages)
         rm -rf "$RUN/packages" && mkdir "$RUN/packages" && tar -xf - -C "$RUN/packages" || return $FAILED
