@@ -121,6 +121,14 @@ class Service:
             assert time.monotonic() < until, f"no sshd on a host within {UP_SECONDS:.0f} s: {self._about()['State']}"
             time.sleep(0.05)
 
+    def up_again(self, before: int | None) -> None:
+        """Until it has gone down and its sshd answers anew. before: `process` of the run that ends."""
+        until = time.monotonic() + UP_SECONDS
+        while self.process in (before, None):
+            assert time.monotonic() < until, f"no reboot within {UP_SECONDS:.0f} s: {self._about()['State']}"
+            time.sleep(0.05)
+        self.wait()
+
     def answers(self) -> bool:
         """The engine's proxy takes connections also while nobody listens behind it, so the banner counts."""
         try:

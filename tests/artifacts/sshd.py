@@ -1,8 +1,8 @@
 """Real sshd processes on loopback: each is a host of its own, as far as SSH, users, sudo and a few folders go.
 
 Each runs in a mount namespace of its own (where root runs the tests), over which it sees its own users and rules of sudo, and its own
-version of the folders in `private`, which outlive the process as a host's disk outlives a crash. Used by the tests of whatever
-speaks SSH. Standard library only but for the keys.
+version of the folders in `private`, which outlive the process as a host's disk outlives a crash. `reboot` does nothing there, and the
+machine's init is out of reach. Used by the tests of whatever speaks SSH. Standard library only but for the keys.
 """
 
 from __future__ import annotations
@@ -57,6 +57,11 @@ class Sshd:
         self.home.mkdir(parents=True)
         self.new_host_keys()
         self.port = self.port or free_port()
+        (self.folder / "bin").mkdir()
+        (self.folder / "bin/reboot").write_text(
+            "#!/bin/sh\n# It shares its kernel and its init with the machine that runs the tests.\n"
+        )
+        (self.folder / "bin/reboot").chmod(0o755)
         (self.folder / "sudoers").write_text("kubeup ALL=(ALL) NOPASSWD: ALL\nasks ALL=(ALL) ALL\n")
         (self.folder / "sudoers").chmod(0o440)
 
@@ -78,7 +83,8 @@ class Sshd:
             "AuthorizedKeysFile": "none", "AuthorizedKeysCommand": f"/usr/bin/echo {self.authorized}",
             "AuthorizedKeysCommandUser": ME, "PasswordAuthentication": "no",
             "KbdInteractiveAuthentication": "no", "PermitRootLogin": "prohibit-password", "LogLevel": "ERROR",
-            "Subsystem": "sftp internal-sftp", "SetEnv": f"HOME={self.home}", **self.options,
+            "Subsystem": "sftp internal-sftp", **self.options,
+            "SetEnv": f"HOME={self.home} PATH={self.folder / 'bin'}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
         }  # fmt: skip
         lines = [f"HostKey {self.folder / f'host_{kind}'}" for kind in self.host_key_kinds]
         config = self.folder / "sshd_config"
@@ -114,6 +120,7 @@ class Sshd:
         binds = f"mount -t tmpfs -o size=64k tmpfs {small}; " + "; ".join(
             f"mount --bind {self.folder / name} /etc/{name}" for name in ("passwd", "shadow", "sudoers")
         )
+        binds += "; [ ! -d /run/systemd ] || mount -t tmpfs tmpfs /run/systemd"  # nobody here talks to the machine's init
         for number, folder in enumerate(self.private):
             own = self.folder / f"private-{number}"
             own.mkdir(exist_ok=True)

@@ -60,6 +60,18 @@ def bundle(
 
 
 @pytest.fixture
+def packages(kubernetes_repository: Any, kubernetes_registry: Any) -> Callable[[str], dict[str, Any]]:
+    """version -> `spec.kubernetes` of a cluster made from a signed Debian repository and a registry: what those online have."""
+    here = _address()
+    config = {
+        "imageRepository": "kubeup.local", "images": {"etcd": "3.4.23-0"}, "dns": False, "minimumDisk": "512Mi",
+        "registryMirrors": {"kubeup.local": [kubernetes_registry.url(here)]},
+    }  # fmt: skip
+    repository = kubernetes_repository.url(here) + "/core:/stable:/v{minor}/{format}/"
+    return lambda version: {"version": version, "source": "packages", "repository": repository, "config": config}
+
+
+@pytest.fixture
 def machines(kubeup: Any, docker_node: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The engine on which containers are machines with systemd; kubeup uses it. What a test that failed has left is taken away, and
     shown first: what kubeup says of it, and the ends of the machines' logs."""
@@ -176,10 +188,11 @@ spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 """
 
 
-def test_three_control_planes_and_two_workers_come_up_heal_scale_and_go(
-    kubeup: Any, until: Callable[..., None], machines: Any, bundle: Callable[[str], dict[str, Any]]
+def test_three_control_planes_and_two_workers_come_up_heal_scale_get_their_etcd_back_and_go(
+    kubeup: Any, until: Callable[..., None], machines: Any, bundle: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:
-    file = kubeup.write(cluster(bundle(BUILT), 3, 2, machines.image))
+    etcd = {"snapshots": {"to": f"file://{tmp_path}/snapshots", "every": "100h"}}
+    file = kubeup.write(cluster(bundle(BUILT), 3, 2, machines.image, etcd=etcd))
     out = kubeup("up", "-f", file, "--timeout", "15m", seconds=960)
     assert "export KUBECONFIG=" in out
     workload = Workload(kubeup)
@@ -223,61 +236,11 @@ def test_three_control_planes_and_two_workers_come_up_heal_scale_and_go(
         (e["involvedObject"]["name"], e["reason"], e["message"]) for e in events if "rain" in e["reason"]
     ]
 
-    kubeup("down", "--yes", seconds=300)
-    assert machines.ps() == []
-    assert machines.networks() == []
-    assert machines.volumes() == []
-
-
-def test_one_node_runs_pods_its_etcd_is_kept_and_it_is_upgraded_in_place(
-    kubeup: Any, until: Callable[..., None], machines: Any, bundle: Callable[[str], dict[str, Any]], tmp_path: Path
-) -> None:
-    etcd = {"snapshots": {"to": f"file://{tmp_path}/snapshots", "every": "1h", "keep": 3}}
-    file = kubeup.write(cluster(bundle(BUILT), 1, 0, machines.image, etcd=etcd))
-    kubeup("up", "-f", file, "--timeout", "10m", seconds=660)
-    workload = Workload(kubeup)
-    (node,) = workload.nodes().values()
-    assert _true(node, "Ready")
-    assert node["status"]["nodeInfo"]["kubeletVersion"] == BUILT
-    assert not node["spec"].get("taints"), "without a pool the control plane runs pods"
-    web = WEB.replace("replicas: 2", "replicas: 1")
-    workload.kubectl("apply", "-f", "-", stdin=web)
-    workload.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
-
-    assert ".etcd-snapshot" in kubeup("etcd", "snapshot", "demo", seconds=180)
-    (snapshot, *_) = (tmp_path / "snapshots").glob("*.etcd-snapshot")
-    assert snapshot.stat().st_size > 100_000
-    assert snapshot.name in kubeup("etcd", "list", "demo")
-
-    file = kubeup.write(cluster(bundle(NEWER), 1, 0, machines.image, etcd=etcd))
-    kubeup("up", "-f", file, "--timeout", "10m", seconds=660)
-    (node,) = workload.nodes().values()
-    assert node["status"]["nodeInfo"]["kubeletVersion"] == NEWER
-    assert NEWER in workload.kubectl("version")
-    assert kubeup.get("cluster", "demo")["status"]["version"] == NEWER
-
-    # Its certificates are renewed on demand, and the new ones are served.
-    before = _certificate(workload)
-    kubeup.kubectl("annotate", "cluster", "demo", "kubeup.dev/renew-certificates=one")
-    until(lambda: kubeup.get("cluster", "demo")["status"]["controlPlane"]["renewal"]["request"] == "one", "renewed", 480)
-    assert _certificate(workload) != before
-    assert "apiserver as served" in kubeup("certificates", "demo")
-
-    kubeup("down", "--yes", seconds=300)
-    assert machines.ps() == []
-
-
-def test_etcd_comes_back_out_of_a_snapshot_when_its_quorum_is_destroyed(
-    kubeup: Any, until: Callable[..., None], machines: Any, bundle: Callable[[str], dict[str, Any]], tmp_path: Path
-) -> None:
-    etcd = {"snapshots": {"to": f"file://{tmp_path}/snapshots", "every": "100h"}}
-    kubeup("up", "-f", kubeup.write(cluster(bundle(BUILT), 3, 1, machines.image, etcd=etcd)), "--timeout", "15m", seconds=960)
-    workload = Workload(kubeup)
+    # Two of three control planes are destroyed: without a quorum, etcd comes back out of a snapshot.
     workload.kubectl("create", "configmap", "precious", "--from-literal=what=data")
     kubeup("etcd", "snapshot", "demo", seconds=180)
     workload.kubectl("delete", "configmap", "precious")
     worker = next(m for m in kubeup.machines() if m["spec"]["role"] == "worker")["metadata"]["uid"]
-
     planes = [m for m in kubeup.machines() if m["spec"]["role"] == "controlPlane"]
     for lost in planes[:2]:
         machines.remove(lost["status"]["id"])
@@ -295,31 +258,47 @@ def test_etcd_comes_back_out_of_a_snapshot_when_its_quorum_is_destroyed(
 
     kubeup("down", "--yes", seconds=300)
     assert machines.ps() == []
+    assert machines.networks() == []
+    assert machines.volumes() == []
 
 
 @pytest.mark.skipif(bool(OFFICIAL), reason="not offered: the community's own repository is in use")
-def test_packages_come_from_a_signed_repository_and_images_from_a_registry(
-    kubeup: Any, machines: Any, kubernetes_repository: Any, kubernetes_registry: Any
+def test_one_node_from_a_signed_repository_runs_pods_its_etcd_is_kept_and_it_is_upgraded_in_place(
+    kubeup: Any, until: Callable[..., None], machines: Any, packages: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:
-    here = _address()
-    kubernetes = {
-        "version": BUILT,
-        "source": "packages",
-        "repository": kubernetes_repository.url(here) + "/core:/stable:/v{minor}/{format}/",
-        "config": {
-            "imageRepository": "kubeup.local", "images": {"etcd": "3.4.23-0"}, "dns": False, "minimumDisk": "512Mi",
-            "registryMirrors": {"kubeup.local": [kubernetes_registry.url(here)]},
-        },
-    }  # fmt: skip
-    kubeup("up", "-f", kubeup.write(cluster(kubernetes, 1, 0, machines.image)), "--timeout", "10m", seconds=660)
+    etcd = {"snapshots": {"to": f"file://{tmp_path}/snapshots", "every": "1h", "keep": 3}}
+    file = kubeup.write(cluster(packages(BUILT), 1, 0, machines.image, etcd=etcd))
+    kubeup("up", "-f", file, "--timeout", "10m", seconds=660)
     workload = Workload(kubeup)
-    assert len(workload.ready()) == 1
-    (machine,) = machines.ps()
-    script = "dpkg -s kubelet | grep ^Version; apt-mark showhold"
-    ask = ["docker", "-H", machines.host, "exec", machine["Id"], "sh", "-c", script]
-    held = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=60).stdout
-    assert f"Version: {BUILT.removeprefix('v')}-" in held
-    assert {"kubeadm", "kubelet"} <= set(held.split())
+    (node,) = workload.nodes().values()
+    assert _true(node, "Ready")
+    assert node["status"]["nodeInfo"]["kubeletVersion"] == BUILT
+    assert not node["spec"].get("taints"), "without a pool the control plane runs pods"
+    assert _held(machines) == BUILT
+    web = WEB.replace("replicas: 2", "replicas: 1")
+    workload.kubectl("apply", "-f", "-", stdin=web)
+    workload.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
+
+    assert ".etcd-snapshot" in kubeup("etcd", "snapshot", "demo", seconds=180)
+    (snapshot, *_) = (tmp_path / "snapshots").glob("*.etcd-snapshot")
+    assert snapshot.stat().st_size > 100_000
+    assert snapshot.name in kubeup("etcd", "list", "demo")
+
+    file = kubeup.write(cluster(packages(NEWER), 1, 0, machines.image, etcd=etcd))
+    kubeup("up", "-f", file, "--timeout", "10m", seconds=660)
+    (node,) = workload.nodes().values()
+    assert node["status"]["nodeInfo"]["kubeletVersion"] == NEWER
+    assert _held(machines) == NEWER
+    assert NEWER in workload.kubectl("version")
+    assert kubeup.get("cluster", "demo")["status"]["version"] == NEWER
+
+    # Its certificates are renewed on demand, and the new ones are served.
+    before = _certificate(workload)
+    kubeup.kubectl("annotate", "cluster", "demo", "kubeup.dev/renew-certificates=one")
+    until(lambda: kubeup.get("cluster", "demo")["status"]["controlPlane"]["renewal"]["request"] == "one", "renewed", 480)
+    assert _certificate(workload) != before
+    assert "apiserver as served" in kubeup("certificates", "demo")
+
     kubeup("down", "--yes", seconds=300)
     assert machines.ps() == []
 
@@ -478,6 +457,14 @@ def test_the_example_for_docker_runs_on_hosts_when_that_line_alone_is_changed(
     finally:
         _given_back(kubeup, until, "local")
     assert machines.ps() == []
+
+
+def _held(machines: Any) -> str:
+    """The version of the packages on the one machine, which a person's `apt-get upgrade` leaves alone."""
+    (machine,) = machines.ps()
+    said = _inside(machines.host, machine["Id"], "dpkg -s kubelet | sed -n 's/^Version: //p'; apt-mark showhold").split()
+    assert {"kubeadm", "kubelet"} <= set(said[1:])
+    return f"v{said[0].partition('-')[0]}"
 
 
 def _given_back(kubeup: Any, until: Callable[..., None], cluster: str) -> None:

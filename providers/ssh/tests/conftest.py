@@ -61,6 +61,12 @@ class Hosts:
         found = {f"{n}: {c.read_text().splitlines()[0]}" for n in self.sshds if (c := self.inside(n) / "claim").exists()}
         return found | {f"{n}/{v.stem}" for n in self.sshds for v in (self.inside(n) / "volumes").glob("*.json")}
 
+    def rebooted(self, name: str, before: Any) -> None:
+        """Wait until a host that was told to reboot is up again. before: its `process` when it was told."""
+        host = self.sshds[name]
+        if isinstance(host, Service):
+            host.up_again(before)
+
     def reset(self) -> None:
         """As new: nothing on any host, all of them up."""
         for sshd in self.sshds.values():

@@ -24,18 +24,22 @@ class Contract:
     fixture = "hosts"
 
     @pytest.fixture(autouse=True)
-    def _on_hosts(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _on_hosts(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         self.hosts = request.getfixturevalue(self.fixture)
         self.calls = 0
         self.fault = ""
+        rebooted: dict[str, int | None] = {}
         run, stream = Doors.run, Doors.stream
 
         def watched(doors: Doors, host: Any, script: str, stdin: bytes = b"", timeout: float = 30.0) -> Any:
             self.calls += 1
+            before = self.hosts.sshds[host.name].process if "exec reboot" in script else None
             change = script.rsplit("\n", 2)[-2].split(" ")[0] in CHANGES
             if self.fault == "request" and change:
                 raise Unknown("the connection was lost")
             result = run(doors, host, script, stdin, timeout)
+            if "exec reboot" in script and result[0] == 0:
+                rebooted[host.name] = before
             if self.fault == "reply" and change:
                 raise Unknown("the connection was lost")
             return result
@@ -45,6 +49,9 @@ class Contract:
 
         monkeypatch.setattr(Doors, "run", watched)
         monkeypatch.setattr(Doors, "stream", streamed)
+        yield
+        for name, before in rebooted.items():  # a host goes down only after it has answered: not into the next test
+            self.hosts.rebooted(name, before)
 
     def supply(self) -> Rig:
         @contextmanager

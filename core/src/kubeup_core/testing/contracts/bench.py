@@ -327,7 +327,7 @@ class Bench:
             rest = [item.ref for item in seen.items if item.phase not in (Phase.DELETING, Phase.GONE)] + list(seen.strays)
             if rest:
                 self.delete(rest, suppliers)
-            return not rest and all(item.phase == Phase.GONE for item in seen.items)
+            return not rest and not seen.unreachable and all(item.phase == Phase.GONE for item in seen.items)
 
         self.until(empty, "no machine and no stray is left after their deletion")
         self._slots.clear()

@@ -50,7 +50,7 @@ class MachineObservation(Contract):
             seen = bench.snapshot()
             if seen.strays:
                 bench.delete(seen.strays)
-            if seen.strays or any(item.phase != Phase.GONE for item in seen.items):
+            if seen.strays or seen.unreachable or any(item.phase != Phase.GONE for item in seen.items):
                 return False
             left = set(everything()) - before - {item.ref.id for item in seen.items}
             assert not left, f"an observation shows nothing, but at the place there is still {sorted(left)}"
