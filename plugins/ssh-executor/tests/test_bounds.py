@@ -3,6 +3,7 @@
 import pytest
 from kubeup_core.errors import Denied, NotReady, Unknown
 from kubeup_ssh_executor import pool
+from kubeup_ssh_executor.client import Lost
 
 
 def long_ago(executor) -> None:
@@ -68,6 +69,26 @@ def test_after_a_command_that_was_given_up_the_next_one_takes_another_connection
     after = executor._pool.connections()
     assert len(after) == 1
     assert after != before
+
+
+def test_what_runs_beside_a_session_that_did_not_open_in_time_comes_to_its_end(sshd, run, executor, monkeypatch, tmp_path):
+    """Somebody's connection is nobody else's to cut: it is closed when nobody uses it any more."""
+    host = sshd()
+    waiting = f"echo up; until [ -e {tmp_path}/go ]; do sleep 0.05; done; echo to the end"
+    stream = executor.execute(host.access(), waiting, b"", 30)
+    assert next(stream) == b"up\n"
+    (busy,) = executor._pool.connections()
+
+    def late(timeout):
+        raise Lost("Timeout opening channel.")
+
+    monkeypatch.setattr(busy, "session", late)
+    assert run(host.access(), "echo another") == (0, b"another\n")
+    assert busy in executor._pool.connections()
+    (tmp_path / "go").touch()
+    assert list(stream) == [b"to the end\n", 0]
+    run(host.access(), "true")
+    assert busy not in executor._pool.connections()
 
 
 def test_a_host_that_allows_no_sessions_is_told_with_the_remedy(sshd, run):

@@ -72,7 +72,8 @@ class Pool:
                     remedy = "raise MaxSessions in its sshd_config"
                     raise Denied(f"{target} allows no sessions", code="NoSessions", remedy=remedy) from error
             except Lost as error:
-                self._drop(connection)
+                self._give_up(connection)
+                self._give_back(connection)
                 if lost:
                     raise NotReady(f"the connection to {target} breaks again and again: {error}", retry_after=5) from error
                 lost = True
@@ -97,7 +98,7 @@ class Pool:
             try:
                 return use(connection)
             except Lost as error:
-                self._drop(connection)
+                self._give_up(connection)
                 if lost:
                     raise NotReady(
                         f"the connection to jump host {target} breaks again and again: {error}", retry_after=5
@@ -192,8 +193,14 @@ class Pool:
             connection.used = time.monotonic()
             self._changed.notify_all()
 
-    def _drop(self, connection: Connection) -> None:
+    def _give_up(self, connection: Connection) -> None:
+        """Nothing more is started on it. One that only did not answer in time is closed when nobody uses it any more: what others run
+        on it may still come to its end."""
         with self._changed:
+            if connection.alive:
+                connection.retired = True
+                self._changed.notify_all()
+                return
             host = self._hosts.get(connection.target)
             if host is not None and connection in host.connections:
                 self._remove(host, connection)
