@@ -3,7 +3,4 @@
 # Asks first, as `kubeup down` does; --yes answers (KUBE_DOWN_YES=1 too).
 set -eu
 . "$(dirname "$0")/kube-env.sh"
-file=$(mktemp -d)/cluster.yaml
-trap 'rm -rf "$(dirname "$file")"' EXIT
-kube_cluster >"$file"
 kubeup down -f "$file" ${KUBE_UP_FILE:+-f "$KUBE_UP_FILE"} ${KUBE_DOWN_YES:+--yes} "$@"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -77,6 +78,14 @@ spec:
 @click.option(
     "--kubernetes", metavar="VERSION", help="A Kubernetes cluster of this version (vX.Y.Z, or: newest), not plain machines."
 )
+@click.option(
+    "--with",
+    "others",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(exists=True),
+    help="What is applied with it (a file or directory): PROVIDER may be the name of a Provider there, and none is written.",
+)
 @click.option("--control-planes", default="1", show_default=True, type=click.Choice(["1", "3", "5"]), help="With --kubernetes.")
 @plugin_option
 def command(
@@ -85,6 +94,7 @@ def command(
     output: Path | None,
     replicas: int,
     kubernetes: str | None,
+    others: tuple[str, ...],
     control_planes: str,
     plugins: tuple[str, ...],
 ) -> None:
@@ -96,7 +106,8 @@ def command(
             f"{name!r} cannot be a name", "use at most 40 of a-z, 0-9 and '-', starting with a letter", BAD_INPUT
         )
     section = _kubernetes(kubernetes, control_planes, plugins) if kubernetes else ""
-    text = render(provider, name, replicas, str(output or "cluster.yaml"), plugins, section)
+    type_ = _declared(provider, others, plugins) if others else None
+    text = render(type_ or provider, name, replicas, str(output or "cluster.yaml"), plugins, section, provider if type_ else "")
     if output is None:
         click.echo(text, nl=False)
         return
@@ -122,8 +133,42 @@ def _kubernetes(version: str, control_planes: str, plugins: tuple[str, ...]) -> 
     return KUBERNETES.format(version=version, control_planes=control_planes)
 
 
-def render(type_: str, name: str, replicas: int, file: str, plugins: tuple[str, ...] = (), kubernetes: str = "") -> str:
-    """The text for one provider type. Raises when it is not installed, with the line that installs it."""
+def _declared(provider: str, files: tuple[str, ...], plugins: tuple[str, ...]) -> str:
+    """The type of the Provider of this name in these files, or the name itself where that is a type that needs no config."""
+    from kubeup_core.plugins import discover
+
+    from ..manifests import load
+
+    documents = [
+        d for file in files if file != os.devnull for d in load((file,))
+    ]  # kube-up.sh names it where nothing is with it
+    types = {d.name: str((d.object.get("spec") or {}).get("type")) for d in documents if d.kind == "Provider"}
+    installed = discover(plugins)
+    if provider in types:
+        return types[provider]
+    if provider in installed.implicit():
+        return provider
+    there = f"declared there: {', '.join(sorted(types)) or 'no Provider'}"
+    if provider in installed.providers:
+        raise CommandError(
+            f"{provider} needs a config, so it has no Provider by itself; {there}",
+            f"declare a Provider of this type in such a file and give its name; kubeup init {provider} writes one",
+            BAD_INPUT,
+        )
+    raise CommandError(
+        f"{provider!r} is no Provider and no installed type; {there}",
+        f"declare a Provider of this name in such a file, or install the type: pip install kubeup-{provider}",
+        BAD_INPUT,
+    )
+
+
+def render(
+    type_: str, name: str, replicas: int, file: str, plugins: tuple[str, ...] = (), kubernetes: str = "", ref: str = ""
+) -> str:
+    """The text for one provider type. Raises when it is not installed, with the line that installs it.
+
+    ref  the Provider to name, which is declared elsewhere; without it the type's own, written down where it needs a config
+    """
     from kubeup_core.plugins import PluginError, discover
 
     installed = discover(plugins)
@@ -131,7 +176,7 @@ def render(type_: str, name: str, replicas: int, file: str, plugins: tuple[str, 
         chosen = installed.find(type_)
     except PluginError as error:
         raise CommandError(error.message, error.remedy, BAD_INPUT) from error
-    config = "" if type_ in installed.implicit() else _config(chosen.config)
+    config = "" if ref or type_ in installed.implicit() else _config(chosen.config)
     alone = bool(kubernetes) and replicas == 0  # without a pool the control planes run workloads
     return (TEMPLATE if alone else TEMPLATE + POOL).format(
         type=type_,
@@ -141,7 +186,7 @@ def render(type_: str, name: str, replicas: int, file: str, plugins: tuple[str, 
         cpu=2 if kubernetes else 1,
         memory="2Gi" if kubernetes else "256Mi" if type_ == "docker" else "1Gi",
         kubernetes=kubernetes,
-        ref=f"my-{type_}" if config else type_,
+        ref=ref or (f"my-{type_}" if config else type_),
         provider=PROVIDER.format(type=type_, config=config) if config else "",
     )
 
