@@ -64,7 +64,7 @@ def test_init_and_join_are_in_this_order(plan, node, secrets):
 def test_an_upgrade_swaps_kubeadm_first_and_the_kubelet_last(plan, node):
     cluster = plan("v1.20.3", source="bundle", bundle=BUNDLE)
     assert names(BOOTSTRAPPER.steps(Task.UPGRADE, cluster, node("controlPlane", first=True))) == [
-        "bundle", "kubeadm-1-20-3", "images-1-20-3", "upgrade-1-20-3",
+        "runtime-1-20-3", "bundle", "kubeadm-1-20-3", "containerd-1-20-3", "images-1-20-3", "upgrade-1-20-3",
         "kubelet-1-20-3", "unit-1-20-3", "restart-1-20-3", "ready-1-20-3",
     ]  # fmt: skip
     first, other = (

@@ -1,4 +1,4 @@
-"""kubeadm's configuration files, as plain data: Init-, Cluster-, Join-, Upgrade-, Kubelet- and KubeProxyConfiguration.
+"""kubeadm's configuration files, as plain data: Init-, Cluster-, Join-, Kubelet- and KubeProxyConfiguration.
 
 Written for the three versions of kubeadm's API that `versions.py` names. What differs from machine to machine (swap, cgroups,
 missing capabilities) is not here: the scripts look at it where it is. `tests/` holds the renderings against the public schemas.
@@ -261,10 +261,16 @@ def _etcd(known: Release, config: KubeadmConfig) -> Document:
     return {"local": local}
 
 
+def dns_repository(known: Release, config: KubeadmConfig) -> str:
+    """Where CoreDNS is, for a kubeadm that would look a folder too high; "" for the others."""
+    deeper = known.dns_repository and config.image_repository == "registry.k8s.io"
+    return "registry.k8s.io/coredns" if deeper else ""
+
+
 def _dns(known: Release, config: KubeadmConfig) -> Document:
     dns: Document = {}
-    if known.dns_repository and config.image_repository == "registry.k8s.io":
-        dns["imageRepository"] = "registry.k8s.io/coredns"
+    if deeper := dns_repository(known, config):
+        dns["imageRepository"] = deeper
     if config.images.coredns:
         dns["imageTag"] = config.images.coredns
     if known.api == "v1beta4" and not config.dns:

@@ -122,17 +122,28 @@ def upgrade(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> list
     facts, control = _facts(cluster, config), node.role == CONTROL_PLANE
     suffix = cluster.version.removeprefix("v").replace(".", "-")
     steps = [
+        Step(
+            name=f"runtime-{suffix}",
+            title=f"looks whether containerd goes with {cluster.version}",
+            script=script("runtime", "runtime_check", **_runtime(cluster)),
+            timeout=30,
+            remedy="put containerd 2 on the machine, or an image that has it into spec.machine, and let machines be replaced",
+        ),
         *sources.unpack(cluster),
         sources.install(cluster, config, ("kubeadm",), f"kubeadm-{suffix}"),
+        _containerd(cluster, config, f"containerd-{suffix}"),  # the pause image is another one
         _images(cluster, node, config),
         Step(
             name=f"upgrade-{suffix}",
             title=f"upgrades {'the control plane' if control else 'the Node'} to {cluster.version}",
-            script=script("facts", "explain", "upgrade", **facts, FIRST=control and node.first, LIMIT=600),
+            script=script(
+                "facts", "explain", "upgrade", **facts, FIRST=control and node.first, LIMIT=600,
+                DNS_REPOSITORY=documents.dns_repository(release(cluster.version), config),
+            ),
             timeout=660,
             remedy=LOOK,
         ),
-    ]
+    ]  # fmt: skip
     steps += [
         sources.install(cluster, config, ("kubelet", "kubectl"), f"kubelet-{suffix}"),
         _unit(cluster, config, f"unit-{suffix}"),
@@ -211,21 +222,25 @@ def leave() -> list[Step]:
     ]
 
 
-def _containerd(cluster: ClusterPlan, config: KubeadmConfig) -> Step:
+def _containerd(cluster: ClusterPlan, config: KubeadmConfig, name: str = "containerd") -> Step:
     return Step(
-        name="containerd",
+        name=name,
         title="sets containerd up",
         script=script(
+            "runtime",
             "containerd",
-            VERSION=cluster.version,
             PAUSE=config.images.pause,
             REPOSITORY=config.image_repository,
-            CONTAINERD_1=release(cluster.version).containerd_1,
+            **_runtime(cluster),
         ),
         files=tuple(_mirror(registry, urls) for registry, urls in sorted(config.registry_mirrors.items())),
         timeout=600,
         remedy="use an image that has containerd, or see that the machine reaches its package repositories",
     )
+
+
+def _runtime(cluster: ClusterPlan) -> dict[str, str | int | bool]:
+    return {"VERSION": cluster.version, "CONTAINERD_1": release(cluster.version).containerd_1}
 
 
 def _unit(cluster: ClusterPlan, config: KubeadmConfig, name: str) -> Step:

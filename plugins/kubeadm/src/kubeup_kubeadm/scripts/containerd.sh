@@ -8,12 +8,7 @@ if ! has containerd; then
         install_packages containerd.io || fail "cannot install containerd.io: add Docker's repository to the image, RHEL itself has no containerd"
     fi
 fi
-release=$(containerd --version | sed -E 's/.* v?([0-9]+)\.([0-9]+).*/\1/')
-case $release in
-    1) [ "$CONTAINERD_1" = yes ] || fail "$(containerd --version) is too old: Kubernetes $VERSION needs containerd 2" ;;
-    2 | 3) ;;
-    *) fail "the version of containerd is not understood: $(containerd --version)" ;;
-esac
+supported_containerd
 
 pause=$PAUSE
 if [ -z "$pause" ]; then

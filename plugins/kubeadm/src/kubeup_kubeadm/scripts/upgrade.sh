@@ -1,6 +1,15 @@
 # The control plane's manifests, or the worker's configuration, for the new version. May be run again after an interruption.
 admin() { kubectl --kubeconfig=/etc/kubernetes/admin.conf -n kube-system "$@"; }
 
+# kubeadm reads the cluster's own configuration, and one that was made before 1.21 does not say that CoreDNS moved a folder deeper.
+tell_dns_repository() {
+    have=$(admin get configmap kubeadm-config -o yaml) || fail "the API does not answer, so nothing was changed"
+    if printf '%s\n' "$have" | sed -n '/^    dns:/,/^    [^ ]/p' | grep -q '^      imageRepository:'; then return; fi
+    say "kubeadm's configuration in the cluster says from now on that CoreDNS is in $DNS_REPOSITORY"
+    printf '%s\n' "$have" | sed "s@^    dns:.*@    dns:\n      imageRepository: $DNS_REPOSITORY@" | admin replace -f - >/dev/null ||
+        fail "the ConfigMap kubeadm-config cannot be changed, so nothing was upgraded"
+}
+
 find_ignored
 if [ "$FIRST" = yes ]; then
     had_dns=yes
@@ -11,6 +20,7 @@ if [ "$FIRST" = yes ]; then
             ignore CoreDNSMigration "there is no CoreDNS to be upgraded"
         fi
     fi
+    [ -z "$DNS_REPOSITORY" ] || tell_dns_repository
     set -- apply "$VERSION" --yes
 else
     set -- node
