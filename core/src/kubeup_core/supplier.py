@@ -324,6 +324,8 @@ class Launch:
 class Access:
     """How a machine is reached. kind: ssh | execute | none. What is left empty, Provider.spec.access decides.
 
+    port          22 leaves it to Provider.spec.access as well, whose own default it is
+    user          one whom the machine lets in with the keys of its user-data: root, unless the place makes another one for them
     host_key      pinned: `type base64` as in a .pub file, several on lines of their own
     via           a jump host, `user@host:port`; user and port as for the machine when left out
     via_host_key  the jump host's pinned key

@@ -39,6 +39,18 @@ def test_a_machine_has_its_mark_its_network_and_nobodys_rights(place: Any) -> No
     assert state.access.address == state.external[0]
 
 
+@pytest.mark.parametrize("user", ["kubeup", "ops"])
+def test_kubeup_logs_in_as_the_user_whom_the_guest_agent_makes_for_the_clusters_keys(
+    emulator: Any, place: Any, user: str
+) -> None:
+    inside = type(place)(emulator, ssh_user=user)
+    _, network = inside.network(ssh_keys=("ssh-ed25519 AAAA me",))
+    (state,) = inside.run(inside.launch(network=network.data))
+    assert metadata(inside, state.name)["ssh-keys"] == f"{state.access.user}:ssh-ed25519 AAAA me"
+    assert state.access.user == user
+    inside.suppliers.close()
+
+
 def test_machines_of_a_place_without_external_addresses_are_reached_by_their_internal_one(emulator: Any, place: Any) -> None:
     inside = type(place)(emulator, external_addresses=False)
     (state,) = inside.run(inside.launch())

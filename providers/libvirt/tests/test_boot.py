@@ -123,12 +123,12 @@ def test_a_debian_boots_takes_its_user_data_and_grows_its_volume(
     known.write_text("".join(f"{access.address} {line}\n" for line in access.host_key.splitlines()))
     options = [f"UserKnownHostsFile={known}", "StrictHostKeyChecking=yes", "ConnectTimeout=60", "IdentitiesOnly=yes"]
     ssh = ["ssh", "-F", "none", *(part for o in options for part in ("-o", o)), "-i", str(key), "-S", str(control)]
-    connection = connecting(hypervisor.inside(*ssh, "-M", "-N", f"root@{access.address}"), control)
+    connection = connecting(hypervisor.inside(*ssh, "-M", "-N", f"{access.user}@{access.address}"), control)
     request.addfinalizer(connection.wait)
     request.addfinalizer(connection.kill)
 
     def run(script: str) -> str:
-        done: subprocess.CompletedProcess[str] = root_shell(*ssh, f"root@{access.address}", script, timeout=300)
+        done: subprocess.CompletedProcess[str] = root_shell(*ssh, f"{access.user}@{access.address}", script, timeout=300)
         assert done.returncode == 0, (script, done.stdout, done.stderr)
         return done.stdout.strip()
 

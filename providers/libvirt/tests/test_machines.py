@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import replace
 
 import pytest
 from kubeup_core import InvalidSpec, Member, NetworkSpec, NoCapacity, NotReady, Outcome, Phase, Scope, Taken, VolumeSpec
+from kubeup_core.user_data import render
 
 
 @pytest.fixture
@@ -86,6 +88,15 @@ def test_addresses_are_given_in_a_network_of_ours_the_one_that_is_asked_for_firs
     place.machines.launch(launch)
     found = {item.ref.mark.index: item.internal for item in seen(place).items}
     assert found == {0: ("10.61.7.2",), 1: ("10.61.7.5",), 2: ("10.61.7.3",)}
+
+
+def test_kubeup_logs_in_as_a_user_whom_its_user_data_gives_the_keys_to(place) -> None:
+    network = place.networks.ensure(NetworkSpec(mark=place.mark("Network"), name="demo", cidr="10.61.6.0/28"))
+    told = render(["ssh-ed25519 AAAA me"], limit=100_000)
+    place.machines.launch(place.launch(network=dict(network.data), user_data=told))
+    (state,) = seen(place).items
+    assert state.access.user == "root"
+    assert json.loads(told.partition(b"\n")[2]) == {"ssh_authorized_keys": ["ssh-ed25519 AAAA me"], "disable_root": False}
 
 
 def test_a_network_without_a_free_address_is_no_capacity(place) -> None:

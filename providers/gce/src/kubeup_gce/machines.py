@@ -195,7 +195,7 @@ class GceMachines(BaseMachines):
             place=zone,
             name=name,
             machine_type=kind,
-            access=Access(kind="ssh", address=address),
+            access=Access(kind="ssh", address=address, user=self._settings.ssh_user),
             provider_id=f"gce://{self._compute.project}/{zone}/{name}",
             boot_id=str(record.get("last_start_timestamp", "")),
             internal=internal,

@@ -144,7 +144,7 @@ class LibvirtMachines(BaseMachines):
             place=self._place.hostname,
             name=domain.name,
             machine_type=MACHINE_TYPE,
-            access=Access(kind="ssh", address=addresses[0], host_key=self._host_key(domain)) if addresses else Access(),
+            access=self._access(domain, addresses),
             provider_id=f"libvirt:///{domain.uuid}",
             internal=addresses,
             volumes=tuple(sorted(name for disk in domain.disks if (name := _data(disk.path)))),
@@ -165,6 +165,12 @@ class LibvirtMachines(BaseMachines):
         except NotFound:  # gone in between
             return ()
         return tuple(dict.fromkeys(address for mac, address in found if mac.lower() in domain.macs))
+
+    def _access(self, domain: Domain, addresses: tuple[str, ...]) -> Access:
+        """As root, whom user-data gives the keys to; the other one who gets them, the image's own user, has a name that differs."""
+        if not addresses:
+            return Access()
+        return Access(kind="ssh", address=addresses[0], user="root", host_key=self._host_key(domain))
 
     def _host_key(self, domain: Domain) -> str:
         """What the machine said on its console, which nobody else can write to; "" until it has."""
