@@ -72,6 +72,7 @@ class Boxes:
     def ensure(self, want: LoadBalancerSpec) -> LoadBalancerState:
         for host in want.hosts:
             record = {"mark": asdict(want.mark), "ports": [li.port for li in want.listeners]}
+            record["neighbours"] = want.neighbours
             record["members"] = {m.key: "draining" if m.drain else "healthy" for m in want.members}
             _run(host, "box put", json.dumps(record).encode())
         return self._state(want.hosts[0])
@@ -527,6 +528,29 @@ def test_a_pair_that_serves_goes_on_with_one_while_the_other_is_replaced(make: M
     assert not all(m.status.is_true("Ready") for m in hosts(h))
     h.until(lambda: ready(h) and all(m.status.is_true("Ready") for m in hosts(h)))
     assert {files(h)[m.status.id]["ports"][0] for m in hosts(h)} == {81}
+
+
+def test_one_of_a_pair_that_nobody_reaches_is_a_neighbour_until_it_is_gone(make: Make) -> None:
+    """It may hold the address that they share."""
+    h = make(hosts=2, cloud={"flat": True, "boot_seconds": (300, 300)})
+    balancer(h, address="10.0.0.250")
+    h.until(lambda: ready(h))
+    lost, alive = hosts(h)
+    both = [next(a.address for a in m.status.addresses if a.type == "InternalIP") for m in (lost, alive)]
+    told = lambda: files(h)[alive.status.id]["neighbours"]  # noqa: E731
+    assert told() == both
+    h.edit(NodePool, "front-lb", spec={"paused": True})
+    h.cloud.console.stop(lost.name)
+    h.until(lambda: not next(m for m in hosts(h) if m.uid == lost.uid).status.is_true("Ready"))
+    h.edit(LoadBalancer, "front", spec={"listeners": [{"port": 81, "targetPort": 8080}]})
+    h.until(lambda: files(h)[alive.status.id]["ports"] == [81])
+    assert told() == both
+    h.edit(NodePool, "front-lb", spec={"paused": False})
+    h.delete(Machine, lost.name)
+    h.until(lambda: lost.uid not in {m.uid for m in hosts(h)} and ready(h))
+    h.until(lambda: all(m.status.is_true("Ready") for m in hosts(h)) and len(told()) == 2)
+    assert told()[0] == both[1], "the older one comes first"
+    assert both[0] not in told()
 
 
 def test_machines_without_a_way_in_are_refused(make: Make) -> None:

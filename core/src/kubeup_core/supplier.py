@@ -567,7 +567,12 @@ class Host:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadBalancerSpec:
-    """The whole wish, each time."""
+    """The whole wish, each time.
+
+    hosts       of a balancer made out of machines: those on which something can be run now
+    neighbours  where it has several (Capabilities.hosts): internal addresses of all its machines that are not gone, the oldest first.
+                One that is missing in hosts is on its way, cannot be reached or is going, and may serve all the same
+    """
 
     mark: Mark
     name: str
@@ -576,6 +581,7 @@ class LoadBalancerSpec:
     members: tuple[LBMember, ...] = ()
     network: Data = field(default_factory=dict)
     hosts: tuple[Host, ...] = ()
+    neighbours: tuple[str, ...] = ()
     allow_from: tuple[str, ...] = ("0.0.0.0/0",)
     address: str = ""
     overrides: Mapping[str, object] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ def serving(pair: Any, servers: Any, supplier: Any, wish: Any, ask: Any, settled
     balancers = supplier(a, b, mark=want.mark, hosts=2)
     pair.want, pair.balancers = want, balancers
     pair.ask = lambda: ask(pair.address)
+    pair.never_two = lambda seconds: all(len(pair.holders()) < 2 for _ in _for(seconds))
     pair.holders = lambda: [box for box in pair.boxes if box.holds(pair.address)]
 
     def start() -> Any:
@@ -33,6 +34,12 @@ def serving(pair: Any, servers: Any, supplier: Any, wish: Any, ask: Any, settled
         return pair
 
     return start
+
+
+def _for(seconds: float) -> Iterator[None]:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        yield
 
 
 def test_one_of_the_two_has_the_address_and_both_would_answer(serving: Any) -> None:
@@ -88,6 +95,42 @@ def test_with_one_machine_left_it_still_serves(serving: Any, settled: Any) -> No
     alone = replace(it.want, hosts=tuple(h for h in it.want.hosts if h.ref.id == it.other.id))
     assert it.balancers.ensure(alone).phase is Phase.RUNNING
     settled(lambda: it.other.holds(it.address) and it.ask() in ("one", "two"))
+
+
+def test_when_kubeup_does_not_reach_the_holder_the_other_one_takes_changes_and_not_the_address(
+    serving: Any, settled: Any
+) -> None:
+    """Its sshd has died, and nothing else."""
+    it = serving()
+    told = tuple(sorted(box.address for box in it.boxes))
+    fewer = replace(it.want, members=it.want.members[:1], neighbours=told)
+    alone = replace(fewer, hosts=tuple(h for h in fewer.hosts if h.ref.id == it.other.id))
+    assert set(it.balancers.ensure(alone).members) == {"one"}
+    assert it.never_two(seconds=5), "that is three times as long as it waits for a sign of life"
+    assert it.holders() == [it.holder]
+
+
+def test_one_that_comes_when_the_holder_cannot_be_told_takes_the_address_over(serving: Any, settled: Any) -> None:
+    """The holder does not speak to it, and lets go when it hears the newer one."""
+    it = serving()
+    older = replace(it.want, hosts=tuple(h for h in it.want.hosts if h.ref.id == it.holder.id), neighbours=(it.holder.address,))
+    it.other.execute("kill $(cat $KUBEUP_ROOT/run/kubeup-haproxy/keepalived.pid)")
+    assert it.balancers.ensure(older).phase is Phase.RUNNING
+    newer = replace(it.want, hosts=tuple(h for h in it.want.hosts if h.ref.id == it.other.id))
+    it.balancers.ensure(replace(newer, neighbours=(it.holder.address, it.other.address)))
+    settled(lambda: it.holders() == [it.other])
+    assert it.never_two(seconds=2)
+
+
+def test_one_that_is_alone_still_speaks_to_nobody_by_multicast(boxes: Any, servers: Any, wish: Any) -> None:
+    from kubeup_haproxy import pairs
+
+    box = boxes()
+    want = wish(box, servers("one"), address="10.0.0.9")
+    lines = [line.strip() for line in pairs.render(want, want.hosts[0], "10.0.0.9").splitlines()]
+    assert lines[lines.index("unicast_peer {") + 1] == "192.0.2.1"
+    near = pairs.render(replace(want, neighbours=("127.0.0.77", box.address)), want.hosts[0], "10.0.0.9")
+    assert "    127.0.0.77\n  }" in near
 
 
 def test_after_its_end_nothing_is_left_on_either_machine(serving: Any, settled: Any) -> None:

@@ -259,6 +259,17 @@ class BalancerHosts:
         )
 
 
+def neighbours(env: Env, balancer: LoadBalancer) -> tuple[str, ...]:
+    """`LoadBalancerSpec.neighbours`: a machine that nobody reaches may hold what they share, until it is gone."""
+    machines = [m for m in _machines(env, balancer) if m.spec.role == "loadBalancer"]
+    machines.sort(key=_age)
+    return tuple(address for m in machines if (address := address_of_host(m, internal=True)))
+
+
+def _age(machine: Machine) -> tuple[str, str]:
+    return machine.metadata.creation_timestamp or "", machine.name
+
+
 def _kept(pool: NodePool) -> str:
     return pool.annotations.get(ADDRESS, "")
 
@@ -284,7 +295,7 @@ def _hosts(env: Env, balancer: LoadBalancer) -> list[Host]:
     internal, mark = balancer.spec.exposure == "internal", mark_of(env, balancer, cluster)
     found = [(m, address_of_host(m, internal)) for m in _machines(env, balancer) if m.spec.role == "loadBalancer"]
     ready = [(m, a) for m, a in found if a and m.status.is_true("Ready") and not m.deleting]
-    ready.sort(key=lambda one: (one[1] != balancer.status.address, one[0].metadata.creation_timestamp or "", one[0].name))
+    ready.sort(key=lambda one: (one[1] != balancer.status.address, *_age(one[0])))
     return list(_as_hosts(env, ready, mark))
 
 

@@ -20,7 +20,7 @@ from ..runtime.calls import InProgress
 from ..runtime.controller import Controller, Env, Key, Result, Watch
 from ..runtime.places import Place
 from ..supplier import Host, LoadBalancerSpec, LoadBalancerState, Mark, Phase
-from .balancer_hosts import BalancerHosts, default_balancer_provider, mark_of, not_offered, pool_name
+from .balancer_hosts import BalancerHosts, default_balancer_provider, mark_of, neighbours, not_offered, pool_name
 from .balancer_status import ADDRESS_FIXED, describe, follow
 from .deregistration import DEREGISTERED, Deregistration
 from .marks import ref_of
@@ -306,6 +306,7 @@ class LoadBalancerController(Controller):
             members=chosen.wish,
             network=dict(scene.data),
             hosts=scene.hosts,
+            neighbours=neighbours(self.env, balancer) if place.capabilities.hosts > 1 else (),
             allow_from=tuple(spec.allow_from),
             address=spec.address or "",
             overrides=overrides,

@@ -1,7 +1,9 @@
 """Two machines that share one address: keepalived.conf, pure and deterministic. Used by `balancers.py`; `guest.sh` runs it.
 
 VRRP goes from one to the other directly, not by multicast, which few networks carry. Neither takes the address back from the other: an
-address that moves twice breaks connections twice.
+address that moves twice breaks connections twice. A machine that kubeup does not reach may hold it all the same, so each hears all
+the others that are not gone. One whose configuration could not be changed does not speak to those that came later: they rank
+higher, so that it lets go when it hears them.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from .config import HaproxyOverrides
 
 ADVERT = 0.5
 """Seconds between two signs of life; after a bit more than three without any the other one takes over."""
+
+NOBODY = {4: "192.0.2.1", 6: "2001:db8::1"}
+"""For one that is alone: without any peer keepalived speaks by multicast, to other pairs too. No machine has these (RFC 5737, 3849)."""
 
 
 def address(want: LoadBalancerSpec, settings: HaproxyOverrides) -> str:
@@ -32,8 +37,8 @@ def address(want: LoadBalancerSpec, settings: HaproxyOverrides) -> str:
 def render(want: LoadBalancerSpec, host: Host, vip: str) -> str:
     """For one of them; the interface is found there. A pair of which only one is left runs on."""
     own = _inside(host)
-    peers = [_inside(other) for other in want.hosts if other.ref.id != host.ref.id]
-    order = sorted(other.ref.id for other in want.hosts)
+    order = list(dict.fromkeys([*want.neighbours, *(_inside(other) for other in want.hosts)]))
+    peers = [other for other in order if other != own] or [NOBODY[ipaddress.ip_address(own).version]]
     lines = [
         f"# Written by kubeup for load balancer {want.name}. It is written anew at every change.",
         f"# own {own}",
@@ -54,9 +59,12 @@ def render(want: LoadBalancerSpec, host: Host, vip: str) -> str:
         "  nopreempt",
         "  interface @INTERFACE@",
         f"  virtual_router_id {_router(want)}",
-        f"  priority {100 - order.index(host.ref.id)}",
+        f"  priority {100 + order.index(own)}",
         f"  advert_int {ADVERT}",
-        *([f"  unicast_src_ip {own}", "  unicast_peer {", *(f"    {peer}" for peer in peers), "  }"] if peers else []),
+        f"  unicast_src_ip {own}",
+        "  unicast_peer {",
+        *(f"    {peer}" for peer in peers),
+        "  }",
         "  virtual_ipaddress {",
         f"    {vip}/{ipaddress.ip_address(vip).max_prefixlen} dev @INTERFACE@",
         "  }",
