@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from .build import SUITE, CannotBuild, artifact
+from .build import SUITE, CannotBuild, artifact, cache
 from .progress import Step, step
 from .system import advice, find, missing
 
@@ -44,12 +44,21 @@ def binaries(version: str = VERSIONS[0]) -> Path:
 
 
 def built() -> Path:
-    """The folder with one folder for each of VERSIONS."""
+    """The folder with one folder for each of VERSIONS. Without the tools that build it, the one that was built before."""
     if lacking := [package for package in missing() if package in TOOLS]:
+        if found := kept():
+            return found
         raise CannotBuild(advice(lacking))
     compiler = run([go(), "version"]).strip()
     recipe = [RECIPE, SUITE, SOURCE, UPSTREAM, COMMIT, *VERSIONS, *COMMANDS, *FLAGS, *variables("x"), REFLECT2]
     return artifact("kubernetes", {"recipe": recipe, "compiler": compiler}, build, suffix="")
+
+
+def kept() -> Path | None:
+    """The newest that lies whole in the cache, by whatever compiler."""
+    wanted = [Path(version, name) for version in VERSIONS for name in (*COMMANDS, "pause")]
+    whole = [folder for folder in cache().glob(f"kubernetes-{'?' * 12}") if all((folder / path).exists() for path in wanted)]
+    return max(whole, key=lambda folder: folder.stat().st_mtime, default=None)
 
 
 def build(path: Path) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,20 @@ import yaml
 from . import engine, system
 from .build import CannotBuild, cache
 from .bundle_inputs import bundle_inputs
-from .kubernetes import VERSIONS
-from .progress import say
+from .images import architecture
+from .kubernetes import VERSIONS, kept
+from .progress import say, step
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "docker.yaml"
 IMAGES = "https://registry.k8s.io/v2/"
-PACKAGES = "https://pkgs.k8s.io/core:/stable:/v1.36/deb/Release.key"
 CONFIG = {"imageRepository": "kubeup.local", "images": {"etcd": "3.4.23-0"}, "dns": False, "minimumDisk": "512Mi"}
 """What a cluster built from Debian's source differs in: its own images, Debian's etcd, and no CoreDNS, which Debian has not."""
 
 ENGINE = ("docker.io", "iptables", "mmdebstrap")
 BUILD = ("golang-go", "gcc", "libc6-dev", "dpkg-dev", "golang-github-modern-go-reflect2-dev")
 ENGINE_SECONDS = 60.0
+IMAGE_SECONDS = 75.0
+SYSTEMD = Path("/run/systemd/system")
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,20 @@ def decide(facts: Facts) -> Plan:
         if not facts.engine:
             missing.append("a Docker engine that answers: start Docker, or set DOCKER_HOST")
         if build and not facts.built:
-            missing.append(f"the community's packages ({PACKAGES}) or, without them, a Debian with its sources")
+            missing.append(f"the community's packages ({packages()}) or, without them, a Debian with its sources")
         return Plan(missing=tuple(missing))
     if not facts.engine and not facts.installs:
         return Plan(missing=("a Docker engine that answers: start Docker, or set DOCKER_HOST; as root it is started here",))
     return Plan(install=lacking, start_engine=not facts.engine, build=build)
+
+
+def packages() -> str:
+    """The first file that machines ask the community for, of the version in the example."""
+    from kubeup_kubeadm.sources import COMMUNITY
+
+    (cluster,) = [d for d in yaml.safe_load_all(EXAMPLE.read_text()) if d["kind"] == "Cluster"]
+    minor = cluster["spec"]["kubernetes"]["version"].removeprefix("v").rpartition(".")[0]
+    return COMMUNITY.format(minor=minor, format="deb") + "Release.key"
 
 
 def manifest(text: str, bundle: Mapping[str, str] | None) -> str:
@@ -99,10 +110,10 @@ def up() -> int:
     for line in told(plan):
         say(line)
     if plan.install:
-        system.install(list(plan.install))
+        install(plan.install)
     if plan.start_engine:
         start_engine()
-    run([sys.executable, "-m", "kubeup_docker", "image"])
+    machine_image()
     file = folder() / "cluster.yaml"
     file.write_text(manifest(EXAMPLE.read_text(), bundle() if plan.build else None))
     run([command("kubeup"), "up", "-f", str(file), "--timeout", "20m"])
@@ -123,9 +134,8 @@ def down() -> int:
 
 def look() -> Facts:
     lacks = frozenset(system.missing()) & {*ENGINE, *BUILD}
-    community = answers(IMAGES) and answers(PACKAGES)
-    built = any(cache().glob("kubernetes-*/"))
-    return Facts(system.can_install(), bool(engine.answering()), community, built, lacks)
+    community = answers(IMAGES) and answers(packages())
+    return Facts(system.can_install(), bool(engine.answering()), community, kept() is not None, lacks)
 
 
 def told(plan: Plan) -> list[str]:
@@ -149,11 +159,35 @@ def answers(url: str) -> bool:
         return False
 
 
-def start_engine() -> None:
-    """As a service where systemd runs, else by hand, in a session of its own so that it outlives this. Raises CannotBuild."""
+def install(wanted: Sequence[str]) -> None:
+    """Raises CannotBuild."""
+    try:
+        with step("Debian packages", about=5 + 5 * len(wanted)):
+            system.install(list(wanted))
+    except (OSError, system.CannotInstall) as error:
+        raise CannotBuild(str(error)) from error
+
+
+def machine_image() -> None:
+    """Raises CannotBuild."""
+    from kubeup_docker.__main__ import image
+
+    with step("Image of machines", about=IMAGE_SECONDS) as now:
+        problem = image(tell=lambda what: setattr(now, "note", what))
+    if problem:
+        raise CannotBuild(problem)
+
+
+def start_engine() -> subprocess.Popen[bytes] | None:
+    """As a service where systemd runs, else by hand, in a session of its own so that it outlives this: that process.
+
+    Raises CannotBuild.
+    """
     log = folder() / "dockerd.log"
-    if Path("/run/systemd/system").is_dir():
-        subprocess.run(["systemctl", "start", "docker"], check=False)
+    daemon = None
+    if SYSTEMD.is_dir():
+        if subprocess.run(["systemctl", "start", "docker"], check=False).returncode != 0:
+            raise CannotBuild("the Docker engine does not start; see `systemctl status docker`")
     else:
         with log.open("wb") as out:
             daemon = subprocess.Popen(
@@ -162,9 +196,13 @@ def start_engine() -> None:
         say(f"the engine is process {daemon.pid}; its log is {log}")
     until = time.monotonic() + ENGINE_SECONDS
     while not engine.answering():
+        if daemon is not None and daemon.poll() is not None:
+            said = log.read_text(errors="replace").strip()[-1500:]
+            raise CannotBuild(f"the Docker engine ended at once, with code {daemon.returncode}:\n{said}")
         if time.monotonic() > until:
             raise CannotBuild(f"the Docker engine does not answer at {engine.DEFAULT}; see {log} or `systemctl status docker`")
         time.sleep(0.2)
+    return daemon
 
 
 def bundle() -> dict[str, str]:
@@ -175,13 +213,14 @@ def bundle() -> dict[str, str]:
     file = folder() / f"{inputs.name}.tar"
     if not file.exists():
         unfinished = file.with_suffix(".new")
-        create(inputs, VERSIONS[0], "amd64", unfinished)
+        create(inputs, VERSIONS[0], architecture(), unfinished)
         unfinished.rename(file)
     return {"path": str(file), "sha256": file_hash(file)}
 
 
 def folder() -> Path:
-    found = cache().parent / "local"
+    """Where the cluster's file, its bundle and the engine's log lie: $KUBEUP_LOCAL, else beside the cache."""
+    found = Path(os.environ.get("KUBEUP_LOCAL") or cache().parent / "local")
     found.mkdir(parents=True, exist_ok=True)
     return found
 

@@ -1,10 +1,11 @@
 """What people read while artifacts are made: each step, how long it has taken, and about how long it will still take.
 
-Used by the builders of this folder; prints to standard error. A step that is over at once prints one line.
+Used by the builders of this folder; prints to standard error: a bar where that is a terminal, else a line now and then.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -12,6 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 EVERY_SECONDS = 15.0
+REDRAWN_SECONDS = 0.5
+BAR = 24
+CLEAR = "\r\x1b[K"
 
 
 class Step:
@@ -34,6 +38,12 @@ class Step:
             return self.elapsed * (1 - self.share) / self.share
         return max(self.about - self.elapsed, 0.0)
 
+    def bar(self, width: int) -> str:
+        """One line of a terminal of this width."""
+        part = min(self.elapsed / (self.elapsed + self.left() + 0.01), 0.99)
+        full = round(part * BAR)
+        return f"[{'#' * full}{'.' * (BAR - full)}] {part:3.0%} {self.line()}"[: width - 1]
+
     def line(self) -> str:
         left = f"about {minutes(self.left())} left" if self.left() >= 1 else "nearly done"
         return f"{self.what}: {minutes(self.elapsed)}, {left}{f' ({self.note})' if self.note else ''}"
@@ -44,12 +54,22 @@ def step(what: str, about: float = 0.0) -> Iterator[Step]:
     """Says that `what` begins, which takes `about` so many seconds, how it goes, and when it is over."""
     now = Step(what, about)
     over = threading.Event()
+    terminal = sys.stderr.isatty()
+
+    def draw() -> None:
+        print(CLEAR + now.bar(shutil.get_terminal_size().columns), end="", file=sys.stderr, flush=True)
 
     def report() -> None:
-        while not over.wait(EVERY_SECONDS):
-            say(now.line())
+        while not over.wait(REDRAWN_SECONDS if terminal else EVERY_SECONDS):
+            if terminal:
+                draw()
+            else:
+                say(now.line())
 
-    say(f"{what}{f' (about {minutes(about)})' if about else ''} ...")
+    if terminal:
+        draw()
+    else:
+        say(f"{what}{f' (about {minutes(about)})' if about else ''} ...")
     reporter = threading.Thread(target=report, daemon=True)
     reporter.start()
     try:
@@ -57,11 +77,13 @@ def step(what: str, about: float = 0.0) -> Iterator[Step]:
     finally:
         over.set()
         reporter.join()
+        if terminal:
+            print(CLEAR, end="", file=sys.stderr, flush=True)
     say(f"{what}: done in {minutes(now.elapsed)}")
 
 
 def say(line: str) -> None:
-    print(f"[artifacts] {line}", file=sys.stderr, flush=True)
+    print(line if sys.stderr.isatty() else f"[artifacts] {line}", file=sys.stderr, flush=True)
 
 
 def minutes(seconds: float) -> str:

@@ -74,8 +74,15 @@ def advice(packages: list[str]) -> str:
     return f"not on this machine: {', '.join(packages)}. On Debian: sudo apt-get install {' '.join(packages)}"
 
 
+class CannotInstall(Exception):
+    """apt-get failed. The message has the end of what it complained about."""
+
+
 def install(packages: list[str]) -> None:
-    """Install by apt. The package lists are renewed only when the first try fails: they are usually fresh enough, and slow."""
+    """Install by apt. Raises CannotInstall.
+
+    The package lists are renewed only when the first try fails: they are usually fresh enough, and slow.
+    """
     if "cloud-init" in packages:  # it is asked about user-data, and must not do anything to this machine at its next boot
         CLOUD_INIT_OFF.parent.mkdir(parents=True, exist_ok=True)
         CLOUD_INIT_OFF.touch()
@@ -83,8 +90,10 @@ def install(packages: list[str]) -> None:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     if subprocess.run(command, env=environment, capture_output=True).returncode == 0:
         return
-    subprocess.run(["apt-get", "update", "-qq"], env=environment, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    for again in (["apt-get", "update", "-qq"], command):
+        done = subprocess.run(again, env=environment, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise CannotInstall(f"apt-get {again[1]} failed ({done.returncode}): {done.stderr.strip()[-1500:]}")
 
 
 def main() -> int:
@@ -96,8 +105,8 @@ def main() -> int:
         print(f"The tests need {', '.join(wanted)}: installing with apt-get", flush=True)
         try:
             install(wanted)
-        except (OSError, subprocess.CalledProcessError) as error:
-            print(f"apt-get failed: {error}", file=sys.stderr)
+        except (OSError, CannotInstall) as error:
+            print(error, file=sys.stderr)
         wanted = missing()
         if not wanted:
             return 0

@@ -512,9 +512,12 @@ def _docker(host: str, *words: str) -> None:
     subprocess.run(["docker", "-H", host, *words], capture_output=True, check=True, timeout=60)
 
 
-def test_make_local_ends_with_the_nodes_of_a_new_cluster(kubeup: Any, docker_node: Any, kubernetes_bundle_inputs: Any) -> None:
+def test_make_local_ends_with_the_nodes_of_a_new_cluster(
+    kubeup: Any, docker_node: Any, kubernetes_bundle_inputs: Any, tmp_path: Path
+) -> None:
     kubernetes_bundle_inputs("v1.20.2")  # built once, before the clock of this test's commands runs
-    kubeup.env.update({**docker_node.env, "KUBEUP_TEST_CACHE": str(cache()), "PATH": os.environ["PATH"]})
+    own = {"KUBEUP_TEST_CACHE": str(cache()), "KUBEUP_LOCAL": str(tmp_path / "local"), "PATH": os.environ["PATH"]}
+    kubeup.env.update({**docker_node.env, **own})
 
     def local(verb: str, seconds: float) -> str:
         command = [sys.executable, "tests/artifacts", verb]

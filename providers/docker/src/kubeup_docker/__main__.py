@@ -20,29 +20,47 @@ from . import node_image
 from .images import FAMILIES
 
 Make = Callable[[Path, Callable[[str], None]], None]
+NAME = FAMILIES["debian-12"][0]
 
 
 def main(arguments: Sequence[str] | None = None, make: Make = node_image.make) -> int:
-    """The exit code. `make` writes the root file system to a path, and tells what it does."""
+    """The exit code."""
     parser = argparse.ArgumentParser(prog="python -m kubeup_docker", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    image = commands.add_parser("image", help="make the image of machines (family debian-12) on the engine")
-    image.add_argument("--host", help="URL of the engine (default: as the docker command finds it)")
-    image.add_argument("--name", default=FAMILIES["debian-12"][0], help="name of the image (default: %(default)s)")
-    image.add_argument("--rebuild", action="store_true", help="also when it is there: for newer versions of its packages")
+    command = commands.add_parser("image", help="make the image of machines (family debian-12) on the engine")
+    command.add_argument("--host", help="URL of the engine (default: as the docker command finds it)")
+    command.add_argument("--name", default=NAME, help="name of the image (default: %(default)s)")
+    command.add_argument("--rebuild", action="store_true", help="also when it is there: for newer versions of its packages")
     options = parser.parse_args(arguments)
-    try:
-        put_image(options.host, options.name, make, _Progress(), rebuild=options.rebuild)
-    except SupplierError as error:
-        return _complain(f"{error.message}. {error.remedy}".rstrip(". ") + ".")
-    except FileNotFoundError:
-        return _complain("mmdebstrap is not on this machine. On Debian: sudo apt-get install mmdebstrap")
-    except subprocess.CalledProcessError as error:
-        return _complain(
-            f"{error.stderr or ''}mmdebstrap failed with exit code {error.returncode}; what it said last stands above"
-        )
+    problem = image(options.host, options.name, make, _Progress(), rebuild=options.rebuild)
+    if problem:
+        sys.stderr.write(f"{problem}\n")
+        return 1
     sys.stdout.write(f"{options.name} is on the engine\n")
     return 0
+
+
+def image(
+    host: str | None = None,
+    name: str = NAME,
+    make: Make = node_image.make,
+    tell: Callable[[str], None] = lambda what: None,
+    *,
+    rebuild: bool = False,
+) -> str:
+    """Why the image is not on the engine, in words for people; "" when it is.
+
+    make  writes the root file system to a path, and tells what it does
+    """
+    try:
+        put_image(host, name, make, tell, rebuild=rebuild)
+    except SupplierError as error:
+        return f"{error.message}. {error.remedy}".rstrip(". ") + "."
+    except FileNotFoundError:
+        return "mmdebstrap is not on this machine. On Debian: sudo apt-get install mmdebstrap"
+    except subprocess.CalledProcessError as error:
+        return f"{error.stderr or ''}mmdebstrap failed with exit code {error.returncode}; what it said last stands above"
+    return ""
 
 
 def put_image(host: str | None, name: str, make: Make, tell: Callable[[str], None], *, rebuild: bool = False) -> None:
@@ -74,11 +92,6 @@ class _Progress:
     def __call__(self, what: str) -> None:
         sys.stderr.write(f"{time.monotonic() - self._begun:4.0f} s  {what}\n")
         sys.stderr.flush()
-
-
-def _complain(message: str) -> int:
-    sys.stderr.write(f"{message}\n")
-    return 1
 
 
 if __name__ == "__main__":
