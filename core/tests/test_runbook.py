@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from kubeup_core.bootstrapper import File, Step, Task
-from kubeup_core.controllers.runbook import Chapter, Objects, Runbook, script
+from kubeup_core.controllers.runbook import TOKEN, Chapter, Objects, Runbook, script, shown
 from kubeup_core.kinds import Cluster, LoadBalancer, Machine, NodePool, Secret
+from kubeup_core.objects import ObjectMeta
 from kubeup_core.testing.harness import Harness
 from kubeup_core.testing.rehearsal import NAME, Rehearsal
 
@@ -25,7 +26,15 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
         rehearsal.follow(h)
         h.provider()
         kubernetes = {"version": "v1.34.1", "bootstrapper": NAME}
-        spec = {"provider": "sim", "kubernetes": kubernetes, "controlPlane": {"replicas": 3}}
+        files = [
+            {"path": "/etc/motd", "content": "hello\n"},
+            {"path": "/etc/registry", "mode": "0600", "secretRef": {"name": "registry", "key": "password"}},
+        ]
+        template = {"files": files, "sshKeys": ["ssh-ed25519 AAAA me"]}
+        spec = {"provider": "sim", "kubernetes": kubernetes, "controlPlane": {"replicas": 3}, "machine": template}
+        h.client.create(
+            Secret(metadata=ObjectMeta(name="registry", namespace="default"), data={"password": "aHVudGVyMi1odW50ZXIy"})
+        )
         h.apply({"kind": "Cluster", "metadata": {"name": "demo"}, "spec": spec})
         h.apply({"kind": "NodePool", "metadata": {"name": "web"}, "spec": {"cluster": "demo", "replicas": 2}})
         h.until(lambda: h.get(Cluster, "demo").status.is_true("Ready"), 1800)
@@ -63,6 +72,23 @@ def test_nothing_in_a_runbook_is_secret(harness: Harness) -> None:
             assert key == "tls.crt" or value not in text
 
 
+def test_the_templates_files_and_keys_come_before_the_bootstrappers_steps_and_secrets_are_named(harness: Harness) -> None:
+    book = runbook(harness)
+    (prepare,) = book.chapters(book.machines(), Task.PREPARE)
+    assert [step.name for step in prepare.steps] == ["machine-files", "runtime", "kubelet"]
+    contents = {file.path: file.content for file in prepare.steps[0].files}
+    assert contents == {
+        "/etc/motd": b"hello\n",
+        "/etc/registry": b"(password of Secret default/registry)\n",
+        "/etc/ssh/authorized_keys.d/root": b"ssh-ed25519 AAAA me\n",
+    }
+    text = script([prepare], "x")
+    assert "put password of Secret default/registry into /etc/registry first" in text
+    held = harness.get(Secret, "registry")
+    assert "hunter2" not in text
+    assert (held.data or {})["password"] not in text
+
+
 def test_tasks_of_control_planes_have_no_steps_on_workers(harness: Harness) -> None:
     book = runbook(harness)
     workers = [m for m in book.machines() if m.spec.role == "worker"]
@@ -72,11 +98,13 @@ def test_tasks_of_control_planes_have_no_steps_on_workers(harness: Harness) -> N
 # -- the script ------------------------------------------------------------------------------------------------------------
 
 
-def run(steps: tuple[Step, ...], folder: Path) -> subprocess.CompletedProcess[str]:
+def run(steps: tuple[Step, ...], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     text = script([Chapter(task=Task.PREPARE, machines=(), steps=steps)], "a test")
     file = folder / "script.sh"
     file.write_text(text.replace('[ "$(id -u)" = 0 ]', "true"))
-    return subprocess.run(["sh", str(file)], capture_output=True, text=True, timeout=60, env={**os.environ}, check=False)
+    return subprocess.run(
+        ["sh", str(file)], capture_output=True, text=True, timeout=60, env={**os.environ, **environment}, check=False
+    )
 
 
 def test_a_script_puts_files_runs_steps_in_order_and_can_be_run_again(tmp_path: Path) -> None:
@@ -124,3 +152,30 @@ def test_a_script_says_which_large_file_or_key_has_to_be_brought_first(tmp_path:
     key.write_text("a key")
     assert run(steps, tmp_path).returncode == 0
     assert key.read_text() == "a key"
+
+
+def test_a_script_that_joins_asks_for_a_token_before_it_does_anything(tmp_path: Path) -> None:
+    config, log = tmp_path / "run" / "join.yaml", tmp_path / "log"
+    join = File(path=str(config), content=f"token: {TOKEN}\nname: a\n".encode(), mode=0o600, secret=True)
+    steps = (
+        Step(name="a", title="a", script=f"echo a >>{log}"),
+        Step(name="join", title="joins", script=f"stat -c %a {config} >>{log}", files=(join,)),
+    )
+    for without in ({}, {"TOKEN": ""}):
+        refused = run(steps, tmp_path, **without)
+        assert refused.returncode != 0
+        assert "TOKEN: make one on a control plane with: kubeadm token create" in refused.stderr
+    wrong = run(steps, tmp_path, TOKEN="x/y")
+    assert (wrong.returncode, "TOKEN is not a bootstrap token" in wrong.stderr) == (1, True)
+    assert not log.exists(), "nothing was done"
+    done = run(steps, tmp_path, TOKEN="012345.fedcba9876543210")
+    assert done.returncode == 0, done.stderr
+    assert config.read_text() == "token: 012345.fedcba9876543210\nname: a\n"
+    assert log.read_text().split() == ["a", "600"]
+    assert shown(join) == "token: (a bootstrap token)\nname: a\n"
+
+
+def test_a_script_without_a_join_asks_for_no_token(tmp_path: Path) -> None:
+    plain = File(path=str(tmp_path / "f"), content=f"as in {TOKEN}".encode())
+    assert run((Step(name="a", title="a", script=":", files=(plain,)),), tmp_path).returncode == 0
+    assert plain.content == (tmp_path / "f").read_bytes()

@@ -1,7 +1,7 @@
 """The files and SSH keys of a machine's template, as a step before those of the bootstrapper.
 
-Called where the steps of PREPARE are made: by `bootstrapping.py`, and by `user_data.py` for those that a machine runs by itself. Plain
-machines have no steps: theirs are in their user-data as files.
+Called where the steps of PREPARE are made: by `bootstrapping.py`, by `user_data.py` for those that a machine runs by itself, and by
+`runbook.py`. Plain machines have no steps: theirs are in their user-data as files.
 """
 
 from __future__ import annotations
@@ -9,17 +9,28 @@ from __future__ import annotations
 from ..bootstrapper import File, Step
 from ..errors import InvalidSpec
 from ..kinds import Cluster, Machine, Secret
-from ..runtime.controller import Env
+from ..runtime.controller import Known
 from .ssh_keys import values
 
 
-def own_files(env: Env, cluster: Cluster, machine: Machine) -> tuple[Step, ...]:
-    """The template's files and SSH keys as a step of their own. Raises InvalidSpec for a Secret that is missing."""
+def named(key: str, secret: str) -> str:
+    """Stands for a value where only its place may be told."""
+    return f"({key} of Secret {secret})\n"
+
+
+def own_files(env: Known, cluster: Cluster, machine: Machine, *, reveal: bool = True) -> tuple[Step, ...]:
+    """The template's files and SSH keys as a step of their own. Raises InvalidSpec for a Secret that is missing.
+
+    reveal  False: files that come from Secrets hold only where their content is (`named`), and no Secret is read
+    """
     template = machine.spec.machine.over(cluster.spec.machine)
     found = []
     for wanted in template.files or ():
         content, secret = (wanted.content or "").encode(), False
-        if wanted.secret_ref is not None:
+        if wanted.secret_ref is not None and not reveal:
+            ref, secret = wanted.secret_ref, True
+            content = named(ref.key, f"{ref.namespace or machine.namespace}/{ref.name}").encode()
+        elif wanted.secret_ref is not None:
             ref, secret = wanted.secret_ref, True
             namespace = ref.namespace or machine.namespace
             held = env.cache.get(Secret, ref.name, namespace)

@@ -1,12 +1,14 @@
 """The steps that kubeup runs on machines, to be read or to be run by hand: what `kubeup steps` prints.
 
-Made from objects alone, with the plans and the bootstrapper that the controllers use, so that it cannot say something else than they
-do. Keys and tokens are placeholders, so nothing in a runbook is secret, and it is text all through.
+Made from objects alone, with the plans, the bootstrapper and the template's own files that the controllers use, so that it cannot say
+something else than they do. Keys and tokens are placeholders, so nothing in a runbook is secret, and it is text all through. A script
+asks for what they stand for: for keys in the files that it names, for the token in the variable TOKEN.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +19,17 @@ from ..kinds import Cluster, Machine
 from ..objects import Resource
 from ..runtime.cache import Cache
 from .certificates import FILES, secret_name
+from .machine_files import named, own_files
 from .plans import cluster_plan, control_planes, node_plan
 
 T = TypeVar("T")
 
 TOKEN = "abcdef.0123456789abcdef"
-"""Stands for a bootstrap token: kubeup makes one that lives for minutes when a machine joins (`kubeadm token create`)."""
+"""Stands for a bootstrap token: kubeup makes one that lives for minutes when a machine joins."""
+
+MAKE_TOKEN = "make one on a control plane with: kubeadm token create"
+
+_NAMED = re.compile(r"\((\S+ of Secret \S+)\)\n")
 
 BRINGS_UP = (Task.PREPARE, Task.INIT, Task.JOIN)
 
@@ -95,7 +102,8 @@ class Runbook:
                 secrets = Secrets(pki=self.pki if plane else {}, token=TOKEN)
             case _:
                 secrets = Secrets()
-        return tuple(self.bootstrapper.steps(task, plan, node, secrets))
+        own = own_files(self.objects, self.cluster, machine, reveal=False) if task is Task.PREPARE else ()
+        return (*own, *self.bootstrapper.steps(task, plan, node, secrets))
 
 
 def script(chapters: Sequence[Chapter], about: str) -> str:
@@ -112,6 +120,13 @@ def script(chapters: Sequence[Chapter], about: str) -> str:
         """trap 'rm -rf "$work"' EXIT""",
     ]
     steps = [step for chapter in chapters for step in chapter.steps]
+    if any(_needs_token(file) for step in steps for file in step.files):
+        parts[3:3] = [
+            "# It joins with a token that it is given, as in TOKEN=abcdef.0123456789abcdef sh THIS-FILE",
+            f"TOKEN=${{TOKEN:?{MAKE_TOKEN}}}",
+            "printf '%s\\n' \"$TOKEN\" | grep -Eqx '[a-z0-9]{6}\\.[a-z0-9]{16}' ||",
+            f"""    {{ echo 'TOKEN is not a bootstrap token; {MAKE_TOKEN}' >&2; exit 1; }}""",
+        ]
     for number, step in enumerate(steps, 1):
         parts += [
             "",
@@ -131,7 +146,8 @@ def shown(file: File) -> str:
     if file.source:
         return f"a copy of {file.source} (sha256 {file.sha256})"
     try:
-        return file.content.decode()
+        text = file.content.decode()
+        return text.replace(TOKEN, "(a bootstrap token)") if _needs_token(file) else text
     except UnicodeDecodeError:
         return f"{len(file.content)} bytes that are no text"
 
@@ -146,8 +162,12 @@ def _placeholders(cluster: str) -> dict[str, str]:
     found = {}
     for what, names in FILES.items():
         for name, key in zip(names, ("tls.crt", "tls.key"), strict=True):
-            found[name] = f"({key} of Secret {secret_name(cluster, what)})\n"
+            found[name] = named(key, secret_name(cluster, what))
     return found
+
+
+def _needs_token(file: File) -> bool:
+    return file.secret and TOKEN.encode() in file.content
 
 
 def _put(file: File) -> str:
@@ -157,9 +177,9 @@ def _put(file: File) -> str:
             f"echo {shlex.quote(f'{file.sha256}  {file.path}')} | sha256sum -c --quiet - || {{ echo "
             f"{shlex.quote(f'copy {file.source} of the machine that kubeup runs on to {file.path} first')} >&2; exit 1; }}"
         )
-    text = file.content.decode(errors="replace")
-    if file.secret and text.startswith("(tls.") and text.rstrip().endswith(")"):
-        return f"[ -s {path} ] || {{ echo {shlex.quote(f'put {text.strip()[1:-1]} into {file.path} first')} >&2; exit 1; }}"
+    if file.secret and (found := _NAMED.fullmatch(file.content.decode(errors="replace"))):
+        return f"[ -s {path} ] || {{ echo {shlex.quote(f'put {found[1]} into {file.path} first')} >&2; exit 1; }}"
+    fill = f""" | sed "s/{TOKEN}/$TOKEN/\"""" if _needs_token(file) else ""
     encoded = base64.encodebytes(file.content).decode().rstrip("\n")
-    mode = f"{file.mode:o}"
-    return f"mkdir -p {folder}\nbase64 -d >{path} <<'KUBEUP_FILE'\n{encoded}\nKUBEUP_FILE\nchmod {mode} {path}"
+    put = f"base64 -d <<'KUBEUP_FILE'{fill} >{path}\n{encoded}\nKUBEUP_FILE\nchmod {file.mode:o} {path}"
+    return f"mkdir -p {folder}\n" + (f"(\numask 077\n{put}\n)" if file.secret else put)

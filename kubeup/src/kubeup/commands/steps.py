@@ -53,7 +53,8 @@ SHOWN = 5
 def command(state: State, cluster: str, namespace: str, machine: str | None, task: str | None, as_script: bool) -> None:
     """Print the steps that kubeup runs on a cluster's machines.
 
-    With --as-script they can be run by hand. Keys and tokens are not printed: it is said where they come from.
+    With --as-script they can be run by hand. Keys and tokens are not printed: it is said where they come from, and a script that
+    joins takes the token as TOKEN=...
     """
     with existing(state) as api:
         book = _runbook(api, cluster, namespace)
