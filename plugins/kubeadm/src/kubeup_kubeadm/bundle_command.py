@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import click
-from kubeup_core import SupplierError
+from kubeup_core import InvalidSpec, SupplierError
 
 from . import bundle, versions
 
@@ -42,6 +42,11 @@ def command() -> None:
 @click.option(
     "--image", "images", multiple=True, metavar="NAME", help="An image, instead of those that kubeadm lists; repeatable."
 )
+@click.option(
+    "--packages", "suite", default="", metavar="SUITE",
+    help="Also the Debian packages (containerd and what else is needed) for machines of this suite, as in bookworm: from the package "
+    "sources of this machine.",
+)  # fmt: skip
 def create(
     version: str,
     arch: str,
@@ -52,22 +57,29 @@ def create(
     crictl_url: str,
     image_repository: str,
     images: tuple[str, ...],
+    suite: str,
 ) -> None:
     """Make a bundle, and print what to write into spec.kubernetes."""
     out = output or Path(f"kubernetes-{version}-{arch}.tar")
     try:
         versions.release(version, "--version")
+        if source is not None and suite:
+            raise InvalidSpec("--packages is for what is downloaded", remedy=f"put the packages of {suite} into {source}/debs")
         if source is not None:
             digest = bundle.create(source, version, arch, out)
         else:
             import httpx
 
             from .download import Places, download
+            from .packages import download_packages
 
             given = {"release": release_url, "cni": cni_url, "crictl": crictl_url, "images": image_repository}
             places = Places(**{name: url.rstrip("/") for name, url in given.items() if url})
             with tempfile.TemporaryDirectory(prefix="kubeup-bundle-") as folder, httpx.Client(timeout=60) as client:
-                download(Path(folder), version, arch, places, client, images, lambda line: click.echo(f"  {line}", err=True))
+                say = lambda line: click.echo(f"  {line}", err=True)  # noqa: E731
+                download(Path(folder), version, arch, places, client, images, say)
+                if suite:
+                    download_packages(Path(folder), suite, arch, say)
                 digest = bundle.create(Path(folder), version, arch, out)
     except SupplierError as error:
         raise _Fault(error) from error

@@ -33,7 +33,7 @@ def prepare(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> list
         Step(
             name="system",
             title="sets modules, sysctls, swap and the resolver",
-            script=script("system", CNI=cluster.cni, VERSION=cluster.version),
+            script=script("debs", "system", CNI=cluster.cni, VERSION=cluster.version),
             timeout=600,
             remedy="use an image with the tools and kernel modules that Kubernetes needs",
         ),
@@ -227,6 +227,7 @@ def _containerd(cluster: ClusterPlan, config: KubeadmConfig, name: str = "contai
         name=name,
         title="sets containerd up",
         script=script(
+            "debs",
             "runtime",
             "containerd",
             PAUSE=config.images.pause,

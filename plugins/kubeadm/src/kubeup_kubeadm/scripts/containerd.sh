@@ -1,7 +1,7 @@
 # containerd: installed when it is not there, configured for the kubelet, started.
 if ! has containerd; then
-    if ls "$STATE/bundle/$VERSION"/debs/containerd*.deb >/dev/null 2>&1; then
-        dpkg -i "$STATE/bundle/$VERSION"/debs/*.deb >/dev/null || fail "the bundle's containerd does not install"
+    if has_debs && ls "$STATE/bundle/$VERSION"/debs/containerd*.deb >/dev/null 2>&1; then
+        install_debs || fail "the bundle's containerd does not install"
     elif [ "$(family)" = debian ]; then
         install_packages containerd runc || fail "cannot install containerd: the package repositories do not answer or do not have it"
     else

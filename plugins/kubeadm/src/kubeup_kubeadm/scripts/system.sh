@@ -13,10 +13,9 @@ need mount mount
 need tar tar
 [ "$CNI" != bridge ] || need python3 python3
 if [ -n "$missing" ]; then
-    if ls "$STATE/bundle/$VERSION"/debs/*.deb >/dev/null 2>&1 && [ "$(family)" = debian ]; then
+    if has_debs; then
         say "installs from the bundle:$missing"
-        dpkg -i "$STATE/bundle/$VERSION"/debs/*.deb >/dev/null ||
-            fail "the bundle's packages do not install; it needs$missing with all they depend on"
+        install_debs || fail "the bundle's packages do not install; it needs$missing with all they depend on"
     else
         say "installs$missing"
         # shellcheck disable=SC2086
