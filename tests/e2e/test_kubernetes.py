@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from http.client import HTTPException, HTTPSConnection
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -129,22 +130,21 @@ class Workload:
     def ready(self) -> set[str]:
         return {name for name, node in self.nodes().items() if _true(node, "Ready")}
 
-    def answers(self, within: float = 5) -> bool:
-        command = ["kubectl", "--kubeconfig", self.file, f"--request-timeout={within:g}s", "get", "--raw", "/readyz"]
+    def answers(self) -> bool:
+        command = ["kubectl", "--kubeconfig", self.file, "--request-timeout=5s", "get", "--raw", "/readyz"]
         return subprocess.run(command, env=self._kubeup.env | {"PATH": PATH}, capture_output=True, timeout=20).returncode == 0
 
     @contextmanager
-    def watched(self, within: float = 5) -> Iterator[list[float]]:
-        """Asks the API all the time meanwhile; yields the lengths of its silences in seconds, complete at the end.
-
-        within: seconds for which a question that gets no answer is held open, which is part of the silence."""
+    def watched(self) -> Iterator[list[float]]:
+        """Asks the API all the time meanwhile; yields the lengths of its silences in seconds, complete at the end. A question that
+        gets no answer is held open for five seconds, which is part of the silence."""
         silences: list[float] = []
         over = threading.Event()
 
         def ask() -> None:
             since = time.monotonic()
             while not over.is_set():
-                if self.answers(within):
+                if self.answers():
                     silences.append(time.monotonic() - since)
                     since = time.monotonic()
                 over.wait(0.5)
@@ -406,14 +406,22 @@ def test_a_cluster_on_hosts_that_somebody_owns_with_a_pair_of_balancers_survives
         assert len(balancers) == 2
         (holder,) = [name for name in balancers if holds(name)]
         (other,) = balancers - {holder}
-        with workload.watched(within=1) as silences:
-            _docker(machines.host, "pause", hosts[holder]["id"])
-            until(lambda: holds(other), "the address is on the other machine", 60)
-            until(workload.answers, "the API answers", 60)
-        print(f"with one of two balancer machines stopped, the API was silent for {max(silences):.1f} s at most")
-        assert max(silences) < 20
+        began = time.monotonic()
+        _docker(machines.host, "pause", hosts[holder]["id"])
+        until(lambda: _ready_there(shared), "the API answers", 60)
+        silence = time.monotonic() - began
+        print(f"the machine with the API's address stopped, and the API answered again after {silence:.1f} s")
+        assert holds(other)
+        assert silence < 5
         _docker(machines.host, "unpause", hosts[holder]["id"])
         until(lambda: [holds(name) for name in (holder, other)].count(True) == 1, "one machine has the address", 60)
+
+        # keepalived is killed where it holds the address, so that systemd has to take it off there.
+        (holder,) = [name for name in balancers if holds(name)]
+        (other,) = balancers - {holder}
+        _inside(machines.host, hosts[holder]["id"], "pkill -9 keepalived")
+        until(lambda: [holds(name) for name in (holder, other)] == [False, True], "only the other machine has the address", 60)
+        until(lambda: _ready_there(shared), "the API answers", 60)
 
         # It goes, and its hosts are as they were.
         kubeup.kubectl("delete", "cluster", "demo", "--wait=false")
@@ -603,6 +611,20 @@ def _certificate(workload: Workload) -> str:
     (cluster,) = yaml.safe_load(Path(workload.file).read_text())["clusters"]
     host, _, port = cluster["cluster"]["server"].removeprefix("https://").rpartition(":")
     return ssl.get_server_certificate((host, int(port)), timeout=30)
+
+
+def _ready_there(address: str) -> bool:
+    """Whether the API says so on a new connection, within a second; anybody may ask that."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = HTTPSConnection(address, 6443, timeout=1, context=context)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _log(host: str, container: str) -> list[str]:
