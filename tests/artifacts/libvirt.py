@@ -148,10 +148,13 @@ class Libvirtd:
     def stop(self) -> None:
         """As when it crashed; machines run on. It stays away until `start`."""
         (self.folder / "paused").touch()
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: signal.Signals) -> None:
         for pid in descendants(self.init):
             with contextlib.suppress(OSError):
                 if Path(f"/proc/{pid}/comm").read_text().strip() == "libvirtd":
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, number)
 
     def start(self) -> None:
         (self.folder / "paused").unlink(missing_ok=True)

@@ -98,7 +98,7 @@ class Wire:
             *("attachDeviceFlags", "detachDeviceFlags", "networkDefineXML", "delete", "resize", "blockResize", "upload"),
         ]
     )
-    LOCAL = frozenset({"isAlive", "newStream", "close", "getURI"})
+    LOCAL = frozenset({"isAlive", "newStream", "close", "getURI", "setKeepAlive"})
 
     def __init__(self, library: Any) -> None:
         self.library, self._open = library, library.open

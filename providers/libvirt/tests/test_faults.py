@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -40,6 +41,23 @@ def test_libvirtd_is_restarted_between_two_calls_and_nobody_notices(place) -> No
     place.hypervisor.start()
     assert not seen(place).items
     assert place.machines.launch(place.launch())[0].outcome is Outcome.MADE
+
+
+def test_a_libvirtd_that_falls_silent_is_not_ready_and_nobody_waits_for_it_for_ever(place, monkeypatch) -> None:
+    from kubeup_libvirt import client
+
+    monkeypatch.setattr(client, "KEEPALIVE", (1, 1))
+    monkeypatch.setattr(client, "OPEN_SECONDS", 1.0)
+    place.rebuild()
+    place.hypervisor.signal(signal.SIGSTOP)
+    try:
+        for _ in range(2):  # on the connection that was, and where a new one cannot be had
+            with pytest.raises(NotReady, match="does not answer"):
+                seen(place)
+    finally:
+        place.hypervisor.signal(signal.SIGCONT)
+        monkeypatch.undo()
+    assert not seen(place).items
 
 
 @pytest.fixture
@@ -84,8 +102,22 @@ def served(tmp_path: Path):
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image), "16M"], check=True)
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if "?" not in self.path:
+                super().do_GET()
+                return
+            self.send_response(200)
+            if self.path.endswith("short"):
+                self.send_header("Content-Length", "1000")
+            else:
+                self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"what is this")
+
         def log_message(self, *arguments: object) -> None:
             pass
+
+        protocol_version = "HTTP/1.1"
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -119,6 +151,26 @@ def test_an_image_with_a_wrong_checksum_is_refused_and_makes_nothing(place, serv
     assert "has the checksum" in found[0].message
     assert not seen(place).items
     assert "kubeup-image" not in place.hypervisor.virsh("vol-list", "default")
+
+
+def test_a_download_that_breaks_off_is_no_word_about_the_checksum_and_is_tried_again(place, served, settled) -> None:
+    url, digest = served
+    for breaking in ("short", "garbled"):
+        launch = place.launch(image=f"{url}?{breaking}#sha256={digest}")
+        found = []
+
+        def failed(launch=launch, found=found) -> bool:
+            try:
+                place.machines.launch(launch)
+            except SupplierError as error:
+                found.append(error)
+            return not found or "is being fetched" not in found[-1].message
+
+        settled(failed)
+        assert isinstance(found[-1], NotReady)
+        assert "checksum" not in found[-1].message
+        with pytest.raises(NotReady, match="is being fetched"):
+            place.machines.launch(launch)
 
 
 def test_an_image_is_fetched_once_and_lies_under_the_disks(place, served, settled) -> None:

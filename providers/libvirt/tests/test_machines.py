@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import subprocess
+import tempfile
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import pytest
-from kubeup_core import InvalidSpec, Member, NetworkSpec, NoCapacity, NotReady, Outcome, Phase, Scope, Taken, VolumeSpec
+from kubeup_core import (
+    InvalidSpec,
+    Member,
+    NetworkSpec,
+    NoCapacity,
+    NotFound,
+    NotReady,
+    Outcome,
+    Phase,
+    Scope,
+    Taken,
+    VolumeSpec,
+)
 from kubeup_core.user_data import render
 
 
@@ -49,10 +67,13 @@ def test_a_machine_with_nvram_a_snapshot_and_a_managed_save_goes_without_a_trace
     domain.snapshotCreateXML("<domainsnapshot><name>one</name></domainsnapshot>", libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY)
     domain.managedSave()
     assert saved.exists()
+    assert any(name.endswith(".disk.one") for name in left(at))
     delete(place)
     assert not nvram.exists()
     assert not saved.exists()
     assert not at.listAllDomains()
+    assert left(at) == []
+    assert not seen(place).strays
 
 
 def test_a_machine_that_was_shut_off_is_stopped_and_is_not_started_by_its_launch(place, at) -> None:
@@ -155,6 +176,57 @@ def test_an_image_without_a_name_a_volume_or_a_checksum_is_refused_with_what_to_
         assert not place.machines.offers(want)
     with pytest.raises(InvalidSpec, match="there is no image default/nothing"):
         place.machines.launch(place.launch(image="default/nothing"))
+
+
+@pytest.fixture
+def outside():
+    """A file outside of every pool: its path, which the daemon has, too."""
+    folder = Path(tempfile.mkdtemp(prefix="kubeup-images-", dir="/var/tmp"))
+    folder.chmod(0o755)
+
+    def make(name: str, kind: str) -> str:
+        subprocess.run(["qemu-img", "create", "-q", "-f", kind, str(folder / name), "192M"], check=True)
+        return str(folder / name)
+
+    yield make
+    shutil.rmtree(folder)
+
+
+def backing(at) -> str:
+    pool = at.storagePoolLookupByName("default")
+    (disk,) = [name for name in left(at) if name.endswith(".disk.qcow2")]
+    found = ElementTree.fromstring(pool.storageVolLookupByName(disk).XMLDesc())
+    path, kind = found.findtext("backingStore/path", ""), found.find("backingStore/format").get("type")
+    return f"{path} {kind} {int(found.findtext('capacity')) >> 20}"
+
+
+def test_an_image_by_its_path_in_a_pool_is_what_the_pool_says(place, at) -> None:
+    pool = at.storagePoolLookupByName("default")
+    pool.createXML("<volume><name>a.img</name><capacity>201326592</capacity><target><format type='qcow2'/></target></volume>")
+    path = pool.storageVolLookupByName("a.img").path()
+    assert place.machines.launch(place.launch(image=path))[0].outcome is Outcome.MADE
+    assert backing(at) == f"{path} qcow2 192"
+
+
+@pytest.mark.parametrize("kind", ["qcow2", "raw"])
+def test_an_image_outside_of_every_pool_is_what_its_first_bytes_say(place, at, outside, kind: str) -> None:
+    path = outside("ubuntu.img", kind)
+    assert place.machines.launch(place.launch(image=path))[0].outcome is Outcome.MADE
+    assert backing(at) == f"{path} {kind} 192"
+
+
+def test_an_image_that_nobody_can_read_here_is_refused_unless_its_name_says_what_it_is() -> None:
+    from kubeup_libvirt.images import Images
+
+    def elsewhere(path: str):
+        raise NotFound(path)
+
+    hypervisor = SimpleNamespace(uri="qemu+ssh://root@host/system", volume_at=elsewhere)
+    images = Images(hypervisor, None, {})
+    with pytest.raises(InvalidSpec, match="qcow2 or raw") as caught:
+        images.base("/etc/hosts.img")
+    assert ".raw" in caught.value.remedy
+    assert (images.base("/srv/a.raw").format, images.base("/srv/a.qcow2").format) == ("raw", "qcow2")
 
 
 def test_the_console_is_what_the_machine_wrote(place) -> None:

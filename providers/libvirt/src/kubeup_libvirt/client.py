@@ -1,15 +1,18 @@
 """One connection to libvirt, and the only import of its SDK: what the suppliers need, as plain data and the errors of kubeup.
 
-The connection is opened when it is first needed, and anew after it broke (libvirtd was restarted). A reading that meets a broken
-connection is tried once more on a new one; a change is not, as nobody knows whether it happened: its outcome is Unknown. Handles of
-libvirt objects never leave this module, so none outlives its connection.
+The connection is opened when it is first needed, and anew after it broke: libvirtd was restarted, or its host fell silent, which
+libvirt's own event loop notices. Nobody waits without limit for one to open. A reading that meets a broken connection is tried once
+more on a new one; a change is not, as nobody knows whether it happened: its outcome is Unknown. Handles of libvirt objects never leave
+this module, so none outlives its connection.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any, TypeVar
 from xml.etree import ElementTree
 
@@ -23,6 +26,9 @@ from .records import Domain, Network, Place, Volume
 T = TypeVar("T")
 
 BUDGET = "libvirt"
+OPEN_SECONDS = 30.0
+KEEPALIVE = (5, 6)
+"""Seconds between two questions whether the other side is there, and how many may stay without an answer."""
 BOTH = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG
 CONFIG = libvirt.VIR_DOMAIN_AFFECT_CONFIG
 SOURCES = {
@@ -40,6 +46,18 @@ UNDEFINE = (
 libvirt.registerErrorHandler(lambda context, error: None, None)  # it would print every error; they are raised as well
 
 
+@cache
+def _run_events() -> None:
+    """libvirt's event loop, once in this process and before the first connection: without it nobody notices that one is silent."""
+    libvirt.virEventRegisterDefaultImpl()
+
+    def run() -> None:
+        while libvirt.virEventRunDefaultImpl() == 0:
+            pass
+
+    threading.Thread(target=run, name="libvirt-events", daemon=True).start()
+
+
 class Hypervisor:
     """Thread-safe. Every method charges before it sends; machines and networks go by uuid, volumes by name in the one pool."""
 
@@ -49,6 +67,9 @@ class Hypervisor:
         self._charge = charge
         self._lock = threading.Lock()
         self._connection: Any = None
+
+        self._opening: Future[Any] | None = None
+        _run_events()
 
     def close(self) -> None:
         with self._lock:
@@ -296,16 +317,38 @@ class Hypervisor:
 
     def _connected(self) -> Any:
         with self._lock:
-            if self._connection is None:
-                try:
-                    self._connection = libvirt.open(self.uri)
-                except libvirt.libvirtError as error:
-                    known = translated(error.get_error_code() or 0, str(error), changing=False)
-                    if isinstance(known, NotFound):
-                        known = NotReady(known.message, code=known.code)
-                    known.remedy = known.remedy or "is libvirtd running there? systemctl start libvirtd"
-                    raise known from error
-            return self._connection
+            if self._connection is not None:
+                return self._connection
+            if self._opening is None:
+                self._opening = Future()
+                threading.Thread(target=self._open, args=(self._opening,), name="libvirt-open", daemon=True).start()
+            opening = self._opening
+        try:
+            return opening.result(OPEN_SECONDS)
+        except TimeoutError as error:
+            message = f"{self.uri} does not answer, and is waited for longer than {OPEN_SECONDS:g} s"
+            raise NotReady(message, remedy="is its host up? virsh -c URI version") from error
+        except libvirt.libvirtError as error:
+            known = translated(error.get_error_code() or 0, str(error), changing=False)
+            if isinstance(known, NotFound):
+                known = NotReady(known.message, code=known.code)
+            known.remedy = known.remedy or "is libvirtd running there? systemctl start libvirtd"
+            raise known from error
+
+    def _open(self, opening: Future[Any]) -> None:
+        """A thread of its own: neither SSH nor a daemon that hangs has a time limit."""
+        try:
+            connection = libvirt.open(self.uri)
+            with suppress(libvirt.libvirtError):  # a libvirt inside of this process, which cannot fall silent
+                connection.setKeepAlive(*KEEPALIVE)
+        except BaseException as error:
+            with self._lock:
+                self._opening = None
+            opening.set_exception(error)
+            return
+        with self._lock:
+            self._connection, self._opening = connection, None
+        opening.set_result(connection)
 
     def _broken(self, connection: Any, error: Any) -> bool:
         """Whether it was the connection that failed; it is then forgotten, so that the next call opens a new one."""

@@ -8,6 +8,7 @@ file under the disks of machines and is shared by all installations.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tempfile
 import threading
@@ -15,7 +16,9 @@ import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 from kubeup_core import InvalidSpec, NotFound, NotReady, SupplierError, Taken
 
@@ -26,6 +29,8 @@ FETCH_SECONDS = 60.0
 """Without a byte."""
 CHUNK = 1 << 20
 FORGET_SECONDS = 60.0
+QCOW2 = b"QFI\xfb"
+"""What such a file begins with; the size of its disk is in bytes 24 to 31."""
 HELP = "a path on the host, POOL/VOLUME, or URL#sha256=DIGEST"
 
 _URL = re.compile(r"(https?://[^#\s]+)#sha256=([0-9a-f]{64})")
@@ -83,8 +88,27 @@ class Images:
                 raise InvalidSpec(
                     f"there is no image {image}: {error.message}", code=error.code, remedy=f"name {HELP}"
                 ) from error
-            return Base(path=image, format="raw" if image.endswith((".raw", ".img")) else "qcow2", size=0)
+            return self._outside(image)
         return Base(path=found.path, format=_format(found.format), size=found.size)
+
+    def _outside(self, image: str) -> Base:
+        """One that is in no storage pool: it is read where libvirt's host is this one; elsewhere its name has to say what it is."""
+        try:
+            if urlsplit(self._hypervisor.uri).hostname is not None:
+                raise FileNotFoundError
+            with Path(image).open("rb") as file:
+                head, length = file.read(32), file.seek(0, os.SEEK_END)
+        except OSError:
+            kind = Path(image).suffix[1:]
+            if kind not in ("qcow2", "raw"):
+                raise InvalidSpec(
+                    f"nobody here can tell whether image {image} is qcow2 or raw",
+                    remedy="give it a name that ends in .qcow2 or .raw, or put it into a storage pool and name POOL/VOLUME",
+                ) from None
+            return Base(path=image, format=kind, size=0)
+        if head.startswith(QCOW2):
+            return Base(path=image, format="qcow2", size=int.from_bytes(head[24:32], "big"))
+        return Base(path=image, format="raw", size=length)
 
     def _fetched(self, image: str) -> Base:
         match = _URL.fullmatch(image)
@@ -114,7 +138,7 @@ class Images:
                 file.seek(0)
                 head = file.read(4)
                 file.seek(0)
-                kind = "qcow2" if head == b"QFI\xfb" else "raw"
+                kind = "qcow2" if head == QCOW2 else "raw"
                 with suppress(Taken):  # half of it, by a process that died
                     self._hypervisor.create_volume(xml.volume(name, size, "raw"))
                 self._hypervisor.upload(name, file.read, size)
@@ -124,17 +148,21 @@ class Images:
                 self._hypervisor.create_volume(xml.volume(f"{name}.whole", 0, "raw"))
         except SupplierError as error:
             self._failed[image] = error
-        except OSError as error:
-            self._failed[image] = NotReady(f"image {url} cannot be fetched: {error}", retry_after=FORGET_SECONDS)
+        except Exception as error:  # whatever it was: a thread that ended without a word would begin again at once, for ever
+            said = str(error) or type(error).__name__
+            self._failed[image] = NotReady(f"image {url} cannot be fetched: {said}", retry_after=FORGET_SECONDS)
 
     def _download(self, url: str, digest: str, file: IO[bytes]) -> int:
         found, size = hashlib.sha256(), 0
         with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as answer:
+            length = answer.headers["Content-Length"]
             while chunk := answer.read(CHUNK):
                 if self._closed.is_set():
                     raise NotReady(f"fetching image {url} was given up")
                 found.update(chunk)
                 size += file.write(chunk)
+        if length is not None and size < int(length):
+            raise NotReady(f"image {url} broke off after {size} of {length} bytes", retry_after=FORGET_SECONDS)
         if found.hexdigest() != digest:
             raise InvalidSpec(
                 f"image {url} has the checksum {found.hexdigest()}, not {digest}",

@@ -41,8 +41,6 @@ from .xml import MACHINE
 MACHINE_TYPE = "virtual"
 MAX_VOLUMES = 24
 
-PARTS = (marks.DISK, marks.SEED, marks.CONSOLE)
-
 HOST_KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
 CONSOLE_BYTES = 200_000
 """In which the keys are looked for, which cloud-init prints when it is done."""
@@ -214,11 +212,12 @@ class LibvirtMachines(BaseMachines):
         return Result(id=ref.id, outcome=Outcome.MADE)
 
     def _delete_parts(self, ref: Ref) -> None:
-        """The console's file is written by the machine, and may have been rotated: the pool is looked at anew."""
+        """Whatever carries its mark: the console's file is written by the machine and may have been rotated, and a snapshot of the disk
+        is a file beside it. So the pool is looked at anew."""
         self._hypervisor.refresh()
         for name in self._hypervisor.volume_names():
             found = marks.of_volume(name)
-            if found and found[0].same(ref.mark) and found[1].startswith(PARTS):
+            if found and found[0].same(ref.mark):
                 try:
                     self._hypervisor.delete_volume(name)
                 except NotFound:
