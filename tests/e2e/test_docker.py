@@ -41,6 +41,12 @@ def test_a_pool_of_containers_comes_up_heals_scales_rolls_and_goes(
     assert len(containers()) == 2
     assert {m["status"]["id"] for m in kubeup.machines()} == {c["Id"] for c in containers()}
     assert all(m["status"]["addresses"] for m in kubeup.machines())
+    info, facts = engine.call("GET", "/info"), kubeup.get("provider", "engine")["status"]["capabilities"]["facts"]
+    assert (facts["engine"], facts["kernel"]) == (f"Docker {info['ServerVersion']}", info["KernelVersion"])
+    assert facts["cgroups"] == f"v{info['CgroupVersion']}"
+    assert facts["systemdMachines"] == "yes"
+    assert set(facts["capabilitiesWithheld"].split(",")).isdisjoint({"SYS_ADMIN", "NET_ADMIN"})
+    assert "inotifyInstances" in facts
 
     gone = containers()[0]["Id"]
     engine.remove(gone)

@@ -36,6 +36,7 @@ EXAMPLE = ROOT / "docs/examples/docker.yaml"
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 OFFICIAL = os.environ.get("KUBEUP_TEST_OFFICIAL", "")
 BUILT, NEWER = "v1.20.2", "v1.20.3"
+BUSYBOX = "docker.io/library/busybox:1.36" if OFFICIAL else "kubeup.local/busybox:1.35"
 
 
 @pytest.fixture(scope="session")
@@ -176,7 +177,7 @@ spec:
           - {labelSelector: {matchLabels: {app: web}}, topologyKey: kubernetes.io/hostname}
       containers:
       - name: web
-        image: kubeup.local/busybox:1.35
+        image: BUSYBOX
         command: [sh, -c, "mkdir -p /www; echo $POD > /www/index.html; exec httpd -f -p 8080 -h /www"]
         env: [{name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
         readinessProbe: {httpGet: {port: 8080, path: /}, periodSeconds: 1}
@@ -185,7 +186,7 @@ apiVersion: v1
 kind: Service
 metadata: {name: web}
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
-"""
+""".replace("BUSYBOX", BUSYBOX)
 
 
 def test_three_control_planes_and_two_workers_come_up_heal_scale_get_their_etcd_back_and_go(
@@ -600,10 +601,14 @@ def _etcd(workload: Workload) -> list[str]:
     pods = [p for p in workload.get("pods", "-n", "kube-system", "-l", "component=etcd")["items"] if _true(p, "Ready")]
     if not pods:
         return []
-    files = "--cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/peer.crt --key /etc/kubernetes/pki/etcd/peer.key"
-    command = f"ETCDCTL_API=3 etcdctl --endpoints https://127.0.0.1:2379 {files} endpoint health --cluster 2>&1"
-    said = workload.kubectl("exec", "-n", "kube-system", pods[0]["metadata"]["name"], "--", "sh", "-c", command)
-    return [line for line in said.splitlines() if "is healthy" in line]
+    pki = "/etc/kubernetes/pki/etcd"
+    health = [
+        "etcdctl", "--endpoints", "https://127.0.0.1:2379", "--cacert", f"{pki}/ca.crt", "--cert", f"{pki}/peer.crt",
+        "--key", f"{pki}/peer.key", "endpoint", "health", "--cluster", "-w", "json",
+    ]  # fmt: skip
+    version3 = () if OFFICIAL else ("busybox", "env", "ETCDCTL_API=3")  # the community's image has etcdctl alone, a newer one
+    said = workload.kubectl("exec", "-n", "kube-system", pods[0]["metadata"]["name"], "--", *version3, *health)
+    return [member["endpoint"] for member in json.loads(said) if member["health"]]
 
 
 def _certificate(workload: Workload) -> str:

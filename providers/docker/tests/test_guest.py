@@ -25,9 +25,13 @@ def engine(**info: object) -> Limits:
     return limits({"Name": "host", "CgroupVersion": "1", "NCPU": 2, "MemTotal": 2**33, **info}, "unix:///nowhere.sock")
 
 
-@pytest.mark.parametrize("image", [OURS, KIND, Image(id="4", command=("/lib/systemd/systemd",))])
-def test_images_with_systemd_start_it_in_their_own_way(image: Image) -> None:
-    assert guest.kind(image, None) == guest.Kind(systemd=True, user_data=True, command=())
+@pytest.mark.parametrize(
+    ("image", "user_data"), [(OURS, True), (KIND, False), (Image(id="4", command=("/lib/systemd/systemd",)), False)]
+)
+def test_images_with_systemd_start_it_in_their_own_way_and_run_user_data_where_a_label_says_so(
+    image: Image, user_data: bool
+) -> None:
+    assert guest.kind(image, None) == guest.Kind(systemd=True, user_data=user_data, command=())
 
 
 def test_in_any_other_image_a_shell_waits_and_runs_no_user_data() -> None:

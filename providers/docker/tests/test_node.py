@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from kubeup_core import InvalidSpec, MachineState, Outcome, Phase, Scope, Template, Unknown, VolumeSpec
 from kubeup_docker import client
+from kubeup_docker.images import FAMILIES
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -254,3 +255,11 @@ def test_an_image_without_systemd_refuses_user_data_instead_of_forgetting_it(up)
     with pytest.raises(InvalidSpec, match="does not run user-data") as caught:
         place.machines.launch(place.launch(1, network=up.network, user_data=USER_DATA))
     assert "python -m kubeup_docker image" in caught.value.remedy
+
+
+def test_a_member_of_kubernetes_is_refused_on_a_plain_image_before_that_is_pulled(up) -> None:
+    launch = replace(up.place.launch(1, network=up.network, image=FAMILIES["debian-12"][-1]), role="worker")
+    with pytest.raises(InvalidSpec, match="image debian:12 runs no Kubernetes") as caught:
+        up.place.machines.launch(launch)
+    assert "python -m kubeup_docker image" in caught.value.remedy
+    assert not up.place.machines._images._pulls

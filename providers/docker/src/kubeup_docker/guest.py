@@ -55,14 +55,14 @@ class Kind:
 def kind(image: Image, command: Sequence[str] | None) -> Kind:
     """By the labels of our own image; by its stop signal or its command for others that start systemd (kindest/node).
 
-    command: what overrides.docker names.
+    command: what overrides.docker names. User-data is run by what says so with a label: there is systemd without cloud-init.
     """
     told = image.labels.get(INIT_LABEL) == "systemd" or image.stop_signal == STOP_SYSTEMD
     if command:
         systemd = PurePosixPath(command[0]).name in SYSTEMDS or (told and command[0] == (*image.command, "")[0])
-        return Kind(systemd=systemd, user_data=systemd or USER_DATA_LABEL in image.labels, command=tuple(command))
+        return Kind(systemd=systemd, user_data=USER_DATA_LABEL in image.labels, command=tuple(command))
     systemd = told or any(PurePosixPath(word).name in SYSTEMDS for word in image.command[:2])
-    return Kind(systemd=systemd, user_data=systemd or USER_DATA_LABEL in image.labels, command=() if systemd else WAIT)
+    return Kind(systemd=systemd, user_data=USER_DATA_LABEL in image.labels, command=() if systemd else WAIT)
 
 
 def as_machine(wish: Wish, limits: Limits) -> Wish:

@@ -19,6 +19,9 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {"debian-12": ("kubeup-debian:12", "de
 """Family -> images, best first: the first that is on the engine, else the last is pulled. The first of each is what
 `python -m kubeup_docker image` makes."""
 
+WITHOUT_SYSTEMD = frozenset(images[-1] for images in FAMILIES.values())
+"""Plain images of a registry: known not to run Kubernetes, without pulling them first."""
+
 BUILD = "python -m kubeup_docker image"
 
 

@@ -35,8 +35,9 @@ from kubeup_core import (
 from . import addresses, guest, marks, volumes
 from .client import Engine
 from .config import PATH, overrides
-from .images import BUILD, Images
+from .images import BUILD, WITHOUT_SYSTEMD, Images
 from .limits import Limits, refused
+from .node_image import USER_DATA_LABEL
 from .records import Container, Network, Wish
 from .sentences import is_address_taken
 
@@ -109,13 +110,19 @@ class Launcher(OneByOne[Container, Plan]):
             raise InvalidSpec(message, path=f"{PATH}.capabilities", remedy="name single capabilities, without these")
         if lacking := self._limits.lacking(launch.template):
             raise lacking
+        if launch.role in ("controlPlane", "worker") and launch.offer.image in WITHOUT_SYSTEMD:
+            raise InvalidSpec(
+                f"image {launch.offer.image} runs no Kubernetes: there is no systemd in it",
+                path="spec.machine.image",
+                remedy=f"make the image of machines with `{BUILD}`",
+            )
         kind = guest.kind(self._images.ensure(launch.offer.image), parsed.command)
         if kind.systemd and (never := self._limits.no_systemd()):
             raise InvalidSpec(never.message, remedy=never.remedy)
         if launch.user_data and not kind.user_data:
             raise InvalidSpec(
-                f"image {launch.offer.image} does not run user-data (files, ssh keys, bootstrap): no systemd and no cloud-init in it",
-                remedy=f"make the image of machines with `{BUILD}`, or name one with both",
+                f"image {launch.offer.image} does not run user-data (files, ssh keys, bootstrap): it has no label {USER_DATA_LABEL}",
+                remedy=f"make the image of machines with `{BUILD}`, or name one with systemd, cloud-init and that label",
             )
         wish = Wish(
             name="",
