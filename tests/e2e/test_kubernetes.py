@@ -8,6 +8,7 @@ two clusters at once on two cores are slow enough to fail.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -65,11 +67,14 @@ def bundle(
 def packages(kubernetes_repository: Any, kubernetes_registry: Any) -> Callable[[str], dict[str, Any]]:
     """version -> `spec.kubernetes` of a cluster made from a signed Debian repository and a registry: what those online have."""
     here = _address()
+    repository = kubernetes_repository.url(here) + "/core:/stable:/v{minor}/{format}/"
+    with urllib.request.urlopen(repository.format(minor="1.20", format="deb") + "Release.key") as answer:
+        key = hashlib.sha256(answer.read()).hexdigest()
     config = {
         "imageRepository": "kubeup.local", "images": {"etcd": "3.4.23-0"}, "dns": False, "minimumDisk": "512Mi",
+        "packages": {"keySha256": key},
         "registryMirrors": {"kubeup.local": [kubernetes_registry.url(here)]},
     }  # fmt: skip
-    repository = kubernetes_repository.url(here) + "/core:/stable:/v{minor}/{format}/"
     return lambda version: {"version": version, "source": "packages", "repository": repository, "config": config}
 
 

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from kubeup_artifacts.registry import registry
 from kubeup_core import InvalidSpec, NotReady
-from kubeup_core.bootstrapper import Archive
+from kubeup_core.bootstrapper import Archive, Task
 from kubeup_kubeadm import build, bundle
 from kubeup_kubeadm.bundle_command import command
 from kubeup_kubeadm.download import CNI_PLUGINS, Places, download
@@ -88,6 +88,15 @@ def test_a_bundle_names_all_that_is_in_it(made):
     assert manifest.images == ("kubeup.local/pause:3.2",)
     assert bundle.file_hash(Path(made.path)) == made.sha256
     assert bundle.faults(made, "v1.20.2") == ()
+
+
+def test_a_bundle_of_another_architecture_is_refused_before_it_is_sent(made, plan, node):
+    cluster = plan("v1.20.2", bundle=made)
+    assert [step.name for step in build().steps(Task.PREPARE, cluster, node())][1] == "bundle"
+    for task in (Task.PREPARE, Task.UPGRADE):
+        with pytest.raises(InvalidSpec, match="is for amd64, and the machine is arm64") as refused:
+            build().steps(task, cluster, node(arch="arm64"))
+        assert refused.value.path == "spec.kubernetes.bundle.path"
 
 
 def test_the_same_parts_give_the_same_bundle(made, parts, tmp_path):

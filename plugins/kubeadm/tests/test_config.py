@@ -29,6 +29,9 @@ def test_nothing_has_to_be_written():
         ({"kubelet": {"kind": "X"}}, "kind and apiVersion are kubeup's"),
         ({"minimumDisk": "4GB"}, "match pattern"),
         ({"proxyMode": "userspace"}, "Input should be"),
+        ({"extraArgs": {"apiServer": {"--audit-log-path": "/a"}}}, "write it without dashes before it, as in 'audit-log-path'"),
+        ({"extraArgs": {"kubelet": {"-v": "4"}}}, "'-v' is not a flag's name"),
+        ({"extraArgs": {"etcd": {"a=b": "4"}}}, "is not a flag's name"),
         ({"initTimeout": 5}, "greater than or equal to 30"),
     ],
 )

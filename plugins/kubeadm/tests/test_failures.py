@@ -257,8 +257,10 @@ def test_another_version_than_the_one_that_was_asked_for_is_told(box, plan, node
     assert (
         told(result) == "kubeup: the installed version is v1.20.2 (kubeadm) and Kubernetes v1.20.2, but v1.20.3 was asked for"
     )
-    assert box.run(step(Task.PREPARE, "kubernetes", plan("v1.20.2", source="auto"), node()))[0] != 0  # no repository for 1.20
-    assert box.sh(step(Task.PREPARE, "kubernetes", plan("v1.20.2", source="auto"), node()).check)[0] == 0
+    assert box.run(step(Task.PREPARE, "kubernetes", plan("v1.20.2", source="auto"), node()))[0] == 0
+    result = box.run(step(Task.PREPARE, "kubernetes", plan("v1.20.3", source="auto"), node()))
+    assert told(result).endswith("and the community's repositories no longer have packages of v1.20.3")
+    assert box.sh(step(Task.PREPARE, "kubernetes", plan("v1.20.2", repository="https://mirror/"), node()).check)[0] == 0
 
 
 def test_the_real_kubeadm_takes_the_configuration(plan, node, kubernetes_binaries, tmp_path):

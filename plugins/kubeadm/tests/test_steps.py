@@ -190,6 +190,13 @@ def test_mirrors_are_told_to_containerd(plan, node):
         ({"version": "v1.36.4", "source": "bundle"}, "no bundle is named"),
         ({"version": "v1.20.2", "source": "packages"}, "no longer have packages of v1.20.2"),
         ({"version": "v1.36.4", "bundle": Archive(path="/nowhere/k.tar", sha256="0" * 64)}, "/nowhere/k.tar cannot be read"),
+        ({"version": "v1.36.4", "repository": "http://mirror/"}, "the repository's key would come over http"),
+        (
+            {"version": "v1.36.4", "config": {"packages": {"keyUrl": "http://mirror/Release.key"}}},
+            "the repository's key would come over http",
+        ),
+        ({"version": "v1.28.15", "config": {"proxyMode": "nftables"}}, "kube-proxy v1.28 does not have the mode nftables"),
+        ({"version": "v1.30.1", "config": {"proxyMode": "nftables"}}, "nftables without its feature gate"),
         ({"version": "v1.30.1", "config": {"extraArgs": {"etcd": {"a": ["1", "2"]}}}}, "--a is given 2 times"),
     ],
 )
@@ -203,7 +210,24 @@ def test_a_plan_that_cannot_work_is_one_clear_problem(given, message, plan):
 
 def test_a_plan_that_works_has_no_problem(plan):
     assert BOOTSTRAPPER.check(plan()) == ()
-    assert BOOTSTRAPPER.check(plan("v1.20.2", source="packages", repository="http://mirror/v{minor}/{format}/")) == ()
+    assert BOOTSTRAPPER.check(plan("v1.20.2", source="packages", repository="https://mirror/v{minor}/{format}/")) == ()
+    plain, gate = {"keySha256": "ab" * 32}, {"NFTablesProxyMode": True}
+    for config in ({"packages": plain}, {"packages": {"keyUrl": "https://mirror/key"}}):
+        assert BOOTSTRAPPER.check(plan(repository="http://mirror/", config=config)) == ()
+    assert BOOTSTRAPPER.check(plan("v1.30.1", config={"proxyMode": "nftables", "featureGates": gate})) == ()
+    assert BOOTSTRAPPER.check(plan("v1.31.0", config={"proxyMode": "nftables"})) == ()
+
+
+def test_a_machine_without_a_version_that_nobody_has_packages_of_says_so(plan, node):
+    steps = BOOTSTRAPPER.steps(Task.PREPARE, plan("v1.22.17"), node())
+    step = next(step for step in steps if step.name == "kubernetes")
+    text = step.script.replace("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "PATH=/nowhere")
+    done = subprocess.run(["/bin/sh", "-eu"], input=text, capture_output=True, text=True)
+    told = "kubeadm is not installed, and the community's repositories no longer have packages of v1.22.17"
+    assert (done.returncode, done.stderr) == (1, f"kubeup: {told}\n")
+    assert "name a repository that has it" in step.remedy
+    named = BOOTSTRAPPER.steps(Task.PREPARE, plan("v1.22.17", repository="https://mirror/"), node())
+    assert "DEB='https://mirror/ /'" in next(step for step in named if step.name == "kubernetes").script
 
 
 def test_steps_of_an_unknown_version_are_refused(plan, node):

@@ -36,7 +36,7 @@ class Kubeadm:
             else:
                 fetched = sources.is_url(cluster.bundle)  # proven by its hash, on each machine
                 problems += [] if fetched else [_problem(e) for e in bundle.faults(cluster.bundle, cluster.version)]
-        if source == "packages" and not known.packages and not cluster.repository:
+        if source == "packages" and sources.gone(cluster):
             problems.append(
                 Problem(
                     path="spec.kubernetes.repository",
@@ -44,6 +44,9 @@ class Kubeadm:
                     remedy="name a repository that has them, or use a bundle",
                 )
             )
+        if source in ("packages", "auto"):
+            problems += _unproven(cluster, config)
+        problems += _proxy(known, config)
         try:
             for role in ("controlPlane", "worker"):
                 node = NodePlan(name="check", role=role)
@@ -98,6 +101,30 @@ class Kubeadm:
 
     def etcd_remove(self, member: EtcdMember) -> str:
         return etcd.remove_script(member)
+
+
+def _unproven(cluster: ClusterPlan, config: KubeadmConfig) -> list[Problem]:
+    if config.packages.key_sha256 or not sources.key_url(cluster, config).startswith("http://"):
+        return []
+    return [
+        Problem(
+            path="spec.kubernetes.config.packages.keySha256",
+            message="the repository's key would come over http, where anybody on the way could put another one",
+            remedy="write the sha256 of Release.key here, or a keyUrl with https",
+        )
+    ]
+
+
+def _proxy(known: versions.Release, config: KubeadmConfig) -> list[Problem]:
+    if config.proxy_mode != "nftables" or known.nftables == "yes":
+        return []
+    if known.nftables == "gate" and config.feature_gates.get("NFTablesProxyMode"):
+        return []
+    gated, remedy = "", "choose iptables or ipvs"
+    if known.nftables == "gate":
+        gated, remedy = " without its feature gate", f"{remedy}, or set featureGates: {{NFTablesProxyMode: true}}"
+    message = f"kube-proxy v1.{known.minor} does not have the mode nftables{gated}"
+    return [Problem(path="spec.kubernetes.config.proxyMode", message=message, remedy=remedy)]
 
 
 def _problem(error: SupplierError) -> Problem:

@@ -153,6 +153,22 @@ def faults(archive: Archive, version: str) -> Sequence[InvalidSpec]:
     return ()
 
 
+def check_arch(archive: Archive, arch: str) -> None:
+    """Raises InvalidSpec when it is known to be for another architecture than a machine's."""
+    path = Path(archive.path)
+    try:
+        stat = path.stat()
+        _, manifest = _known(str(path), stat.st_size, stat.st_mtime_ns)
+    except (OSError, InvalidSpec):
+        return  # told by `faults`
+    if manifest.arch != arch:
+        raise InvalidSpec(
+            f"the bundle {path} is for {manifest.arch}, and the machine is {arch}",
+            path="spec.kubernetes.bundle.path",
+            remedy=f"make one with `kubeup bundle create --arch {arch}`, or set arch: {manifest.arch} in the machine template",
+        )
+
+
 def manifests(archive: Archive) -> Sequence[tuple[str, str]]:
     """Name and text of what is to be applied to the cluster. Raises InvalidSpec when the bundle cannot be read, or is damaged."""
     path = Path(archive.path)

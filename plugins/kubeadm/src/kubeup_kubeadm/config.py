@@ -27,12 +27,25 @@ class Images(_Model):
     coredns: str = Field(default="", description="Tag of the CoreDNS image; kubeadm's own choice when empty")
 
 
+_FLAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
 class ExtraArgs(_Model):
     api_server: Arguments = Field(default_factory=dict, description="kube-apiserver")
     controller_manager: Arguments = Field(default_factory=dict, description="kube-controller-manager")
     scheduler: Arguments = Field(default_factory=dict, description="kube-scheduler")
     etcd: Arguments = Field(default_factory=dict, description="etcd")
     kubelet: Arguments = Field(default_factory=dict, description="The kubelet of every machine")
+
+    @field_validator("*")
+    @classmethod
+    def _flags(cls, value: Arguments) -> Arguments:
+        for name in value:
+            if not _FLAG.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} is not a flag's name; write it without dashes before it, as in {name.strip('- =')!r}"
+                )
+        return value
 
 
 class ExternalEtcd(_Model):
@@ -85,7 +98,7 @@ class KubeadmConfig(_Model):
     )
     feature_gates: dict[str, bool] = Field(default_factory=dict, description="Of every component of Kubernetes")
     kubeadm_feature_gates: dict[str, bool] = Field(default_factory=dict, description="Of kubeadm itself")
-    extra_args: ExtraArgs = Field(default_factory=ExtraArgs, description="Flags of the components")
+    extra_args: ExtraArgs = Field(default_factory=ExtraArgs, description="Flags of the components, without dashes before them")
     kubelet: Preserved = Field(default_factory=dict, description="Merged over the KubeletConfiguration that kubeup writes")
     kube_proxy: Preserved = Field(default_factory=dict, description="Merged over the KubeProxyConfiguration that kubeup writes")
     proxy_mode: Literal["iptables", "ipvs", "nftables", "none"] = Field(

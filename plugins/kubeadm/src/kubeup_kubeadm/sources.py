@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kubeup_core.bootstrapper import Archive, ClusterPlan, File, Step
+from kubeup_core.bootstrapper import Archive, ClusterPlan, File, NodePlan, Step
 
+from .bundle import check_arch
 from .config import KubeadmConfig
 from .shell import script
 from .versions import release
@@ -34,13 +35,22 @@ def repository(cluster: ClusterPlan, form: str) -> str:
     return url
 
 
+def gone(cluster: ClusterPlan) -> bool:
+    """The community's repositories no longer have this version, and no other one is named."""
+    return not release(cluster.version).packages and not cluster.repository
+
+
+def key_url(cluster: ClusterPlan, config: KubeadmConfig) -> str:
+    return config.packages.key_url or repository(cluster, "deb").split(" ")[0].rstrip("/") + "/Release.key"
+
+
 def is_url(archive: Archive) -> bool:
     """Machines fetch it themselves; else it is sent to them."""
     return archive.path.startswith(("https://", "http://"))
 
 
-def unpack(cluster: ClusterPlan) -> tuple[Step, ...]:
-    """The bundle, on the machine; () without one."""
+def unpack(cluster: ClusterPlan, node: NodePlan) -> tuple[Step, ...]:
+    """The bundle, on the machine; () without one. Raises InvalidSpec when it is for another architecture."""
     if source(cluster) != "bundle" or cluster.bundle is None:
         return ()
     archive: Archive = cluster.bundle
@@ -57,6 +67,7 @@ def unpack(cluster: ClusterPlan) -> tuple[Step, ...]:
                 remedy="see that the machine reaches the URL, that the hash is right, and that its disk has room",
             ),
         )
+    check_arch(archive, node.arch)
     return (
         Step(
             name="bundle",
@@ -84,13 +95,17 @@ def install(cluster: ClusterPlan, config: KubeadmConfig, binaries: Sequence[str]
             timeout=120,
             remedy="make a bundle of this version and architecture with `kubeup bundle create`",
         )
-    if kind == "preinstalled":
+    if kind == "preinstalled" or (kind == "auto" and gone(cluster)):
+        why, remedy = "", "set spec.kubernetes.source to packages"
+        if kind == "auto":
+            why = f", and the community's repositories no longer have packages of {cluster.version}"
+            remedy = "name a repository that has it in spec.kubernetes.repository, or a bundle"
         return Step(
             name=name,
             title=f"looks for {cluster.version} on the machine",
-            script=script("installed", "preinstalled", VERSION=cluster.version, PACKAGES=" ".join(binaries)),
+            script=script("installed", "preinstalled", VERSION=cluster.version, PACKAGES=" ".join(binaries), WHY=why),
             timeout=60,
-            remedy="use an image that has this version, or set spec.kubernetes.source to packages",
+            remedy=f"use an image that has this version, or {remedy}",
         )
     step = Step(
         name=name,
@@ -102,7 +117,7 @@ def install(cluster: ClusterPlan, config: KubeadmConfig, binaries: Sequence[str]
             PACKAGES=" ".join(binaries),
             DEB=_deb_line(repository(cluster, "deb")),
             RPM=repository(cluster, "rpm"),
-            KEY_URL=config.packages.key_url or repository(cluster, "deb").split(" ")[0].rstrip("/") + "/Release.key",
+            KEY_URL=key_url(cluster, config),
             KEY_SHA256=config.packages.key_sha256,
         ),
         timeout=900,

@@ -29,7 +29,7 @@ def prepare(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> list
             timeout=30,
             remedy="choose another image or a larger disk; spec.machine of the Cluster or the NodePool has both",
         ),
-        *sources.unpack(cluster),
+        *sources.unpack(cluster, node),
         Step(
             name="system",
             title="sets modules, sysctls, swap and the resolver",
@@ -129,7 +129,7 @@ def upgrade(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> list
             timeout=30,
             remedy="put containerd 2 on the machine, or an image that has it into spec.machine, and let machines be replaced",
         ),
-        *sources.unpack(cluster),
+        *sources.unpack(cluster, node),
         sources.install(cluster, config, ("kubeadm",), f"kubeadm-{suffix}"),
         _containerd(cluster, config, f"containerd-{suffix}"),  # the pause image is another one
         _images(cluster, node, config),

@@ -29,6 +29,7 @@ class Release:
     deaf_api_server  the first API server's watches die when the second etcd member comes (kubernetes#97294)
     cgroup_v1        the kubelet starts on cgroup v1 only when told to; kubeadm's preflight refuses it
     containerd_1     containerd 1.x is still supported
+    nftables         kube-proxy's mode: "" it has none, "gate" behind the feature gate NFTablesProxyMode, "yes"
     kernel           the newest major version of the kernel that its preflight knows
     """
 
@@ -45,6 +46,10 @@ class Release:
     cgroup_v1: bool = True
     containerd_1: bool = True
     kernel: int = 6
+
+    @property
+    def nftables(self) -> str:
+        return "" if self.minor < 29 else "gate" if self.minor < 31 else "yes"
 
 
 _MASTER = "node-role.kubernetes.io/master"
