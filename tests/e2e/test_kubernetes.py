@@ -35,6 +35,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.kubectl, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs/examples/docker.yaml"
+MIXED = ROOT / "docs/examples/mixed.yaml"
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 OFFICIAL = os.environ.get("KUBEUP_TEST_OFFICIAL", "")
 BUILT, NEWER = "v1.20.2", "v1.20.3"
@@ -357,8 +358,9 @@ def test_workers_that_nobody_reaches_join_by_their_user_data(
 def test_a_cluster_on_hosts_that_somebody_owns_with_a_pair_of_balancers_survives_one_and_leaves_them_clean(
     kubeup: Any, until: Callable[..., None], machines: Any, bundle: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:
-    """The hosts are containers with systemd and sshd; Provider rack knows them only as addresses that it may log in to. A second pool
-    is made by the docker provider, in the hosts' network: a mixed cluster."""
+    """docs/examples/mixed.yaml: the hosts are containers with systemd and sshd; Provider rack knows them only as addresses that it may
+    log in to. A second pool is made by the docker provider, in the hosts' network. What is the test's own is told to the file: where
+    the hosts are, the free address and the network, machines that are small, and Kubernetes as a bundle."""
     key = tmp_path / "id_ed25519"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     hosts = _hosts(kubeup, machines, 4, key.with_suffix(".pub").read_text().strip())
@@ -369,30 +371,13 @@ def test_a_cluster_on_hosts_that_somebody_owns_with_a_pair_of_balancers_survives
     }
     small = {"cpu": 1, "memory": "512Mi", "disk": "1Gi"}
     network = next(iter(hosts.values()))["network"]
-    documents = [
-        {"kind": "Provider", "metadata": {"name": "rack"}, "spec": {"type": "ssh", "config": rack}},
-        {"kind": "Provider", "metadata": {"name": "pair"}, "spec": {"type": "haproxy", "config": {"hosts": 2}}},
-        {
-            "kind": "Cluster",
-            "metadata": {"name": "demo"},
-            "spec": {
-                "provider": "rack",
-                "kubernetes": bundle(BUILT),
-                "endpoint": {"host": shared, "loadBalancer": "pair"},
-                "controlPlane": {"replicas": 1, "machine": small},
-                "machine": small,
-                "network": {"routed": True},
-                "overrides": {"docker": {"network": network}},
-            },
-        },
-        {"kind": "NodePool", "metadata": {"name": "workers"}, "spec": {"cluster": "demo", "replicas": 1, "machine": small}},
-        {
-            "kind": "NodePool",
-            "metadata": {"name": "more"},
-            "spec": {"cluster": "demo", "replicas": 1, "provider": "engine", "machine": {"cpu": 1, "memory": "1Gi"}},
-        },
-    ]
-    file = kubeup.write(yaml.safe_dump_all({"apiVersion": "kubeup.dev/v1alpha1", **d} for d in documents), "rack.yaml")
+    documents = list(yaml.safe_load_all(MIXED.read_text()))
+    spec = {d["metadata"]["name"]: d["spec"] for d in documents}
+    spec["rack"]["config"] = rack
+    spec["engine"]["images"] = {"debian-12": machines.image}
+    spec["demo"] |= {"kubernetes": bundle(BUILT), "machine": small, "overrides": {"docker": {"network": network}}}
+    spec["demo"]["endpoint"]["host"] = shared
+    file = kubeup.write(yaml.safe_dump_all(documents), "rack.yaml")
     try:
         kubeup("up", "-f", file, "--timeout", "12m", seconds=780)
         workload = Workload(kubeup)
