@@ -99,13 +99,16 @@ def test_the_file_for_docker_makes_machines_at_libvirt_when_that_line_alone_is_c
     assert there(libvirt) == set()
 
 
-def test_the_seed_of_a_kubernetes_machine_has_the_steps_that_the_bootstrapper_gives(
+def test_the_kubernetes_cluster_for_docker_has_its_machines_a_volume_and_their_user_data_when_that_line_alone_is_changed(
     kubeup: Any, libvirt: Any, until: Callable[..., None]
 ) -> None:
-    """The same file runs as a whole on the engine and on hosts: tests/e2e/test_kubernetes.py."""
-    file = kubeup.write(KUBERNETES.replace(LINE, "provider: libvirt"))
+    """docs/examples/docker.yaml, which runs as a whole on the engine and on hosts: tests/e2e/test_kubernetes.py."""
+    disk = DISK.replace("CLUSTER", "local").replace("POOL", "workers")
+    file = kubeup.write(KUBERNETES.replace(LINE, "provider: libvirt") + disk)
     kubeup("apply", "-f", file)
     until(lambda: len(libvirt.virsh("list", "--uuid").split()) == 3, "three machines", 120)
+    until(lambda: kubeup.get("volumes.kubeup.dev")["items"][0]["status"].get("state") == "Attached", "its volume", 60)
+    assert "64.000 MiB" in libvirt.virsh("domblkinfo", domain(libvirt, "workers-0"), "--all", "--human")
 
     data = seeded(libvirt, "workers-0")
     said = yaml.safe_load(data)
@@ -121,14 +124,18 @@ def test_the_seed_of_a_kubernetes_machine_has_the_steps_that_the_bootstrapper_gi
     assert len(given) == runbook.count("KUBEUP_TEXT\nsh -eu ")
     assert [name for name, script in given.items() if script.strip() not in runbook] == []
 
-    kubeup("down", "-f", file, "--yes", "--timeout", "5m", seconds=320)
+    kubeup("down", "-f", file, "--yes", "--volumes", "--timeout", "5m", seconds=320)
     assert there(libvirt) == set()
+
+
+def domain(daemon: Any, machine: str) -> str:
+    (name,) = [n for n in daemon.virsh("list", "--name").split() if n.startswith(f"{machine}-")]
+    return str(name)
 
 
 def seeded(daemon: Any, machine: str) -> str:
     """The user-data on the seed of a machine."""
-    (name,) = [n for n in daemon.virsh("list", "--name").split() if n.startswith(f"{machine}-")]
-    lines = daemon.virsh("domblklist", name).splitlines()
+    lines = daemon.virsh("domblklist", domain(daemon, machine)).splitlines()
     path = next(line.split()[1] for line in lines if "seed" in line)
     image = (daemon.pool / Path(path).name).read_bytes()
     start = image.index(b"#cloud-config\n")

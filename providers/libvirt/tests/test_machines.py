@@ -148,6 +148,27 @@ def test_a_range_of_addresses_outside_of_the_network_is_refused(place, at) -> No
     assert seen(place).items[0].internal == ("10.61.10.5",)
 
 
+def test_a_machine_that_leases_its_address_has_the_one_that_libvirt_gave(place, at) -> None:
+    """The note is what its DHCP server would have written: no guest runs here that asks."""
+    network = at.networkDefineXML(
+        "<network><name>theirs</name><bridge name='kubeup0'/><ip address='10.61.12.1' prefix='24'>"
+        "<dhcp><range start='10.61.12.100' end='10.61.12.200'/></dhcp></ip></network>"
+    )
+    network.create()
+    state = place.networks.ensure(NetworkSpec(mark=place.mark("Network"), name="x", overrides={"network": "theirs"}))
+    place.machines.launch(place.launch(network=dict(state.data)))
+    (machine,) = seen(place).items
+    assert (machine.internal, machine.access.kind) == ((), "none")
+    xml = ElementTree.fromstring(at.lookupByUUIDString(machine.ref.id).XMLDesc())
+    mac = xml.find("devices/interface/mac").get("address")
+
+    leases = place.hypervisor.folder / "var/lib/libvirt/dnsmasq/kubeup0.status"
+    lease = {"ip-address": "10.61.12.100", "mac-address": mac, "expiry-time": 2**32}
+    leases.write_text(json.dumps([lease, {**lease, "ip-address": "10.61.12.101", "mac-address": "52:54:00:00:00:01"}]))
+    (machine,) = seen(place).items
+    assert (machine.internal, machine.access.kind) == (("10.61.12.100",), "ssh")
+
+
 def test_a_volume_grows_while_a_machine_has_it_and_keeps_its_serial(place, at) -> None:
     launch = place.launch()
     place.machines.launch(launch)
