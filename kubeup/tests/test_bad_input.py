@@ -16,6 +16,7 @@ CASES = {
     "4GB of memory": (CLUSTER + "---\n" + POOL + "  machine:\n    memory: 4GB\n", "13", "spec.machine.memory"),
     "a bare 4 of memory": (CLUSTER + "---\n" + POOL + "  machine:\n    memory: 4\n", "13", '"4Gi"'),
     "an unknown kind": (HEAD + "kind: Clutser\nmetadata: {name: a}\n", "2", 'did you mean "Cluster"?'),
+    "what runs in a Kubernetes cluster": ("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n", "2", "apply it there"),
     "an unknown field": (CLUSTER + "---\n" + POOL + "  replica: 3\n", "12", '"replicas"'),
     "a wrong type": (CLUSTER + "---\n" + POOL + "  replicas: [3]\n", "12", "spec.replicas"),
     "a cluster that does not exist": (CLUSTER.replace("demo", "demos") + "---\n" + POOL, "11", 'did you mean "demos"?'),
@@ -121,6 +122,7 @@ def test_a_provider_that_cannot_work_stops_up_before_anything_is_made(home: Any)
     ("args", "code", "says"),
     [
         (("get", "machinez"), 3, "did you mean machine?"),
+        (("get", "nodes"), 3, "here: a Kubernetes cluster has it"),
         (("get", "machine/nothing"), 6, "not found"),
         (("get", "machine/x", "-A"), 2, "a name goes with neither"),
         (("get", "machines", "-l", "a in ("), 6, "unable to parse requirement"),

@@ -111,7 +111,13 @@ def test_status_is_one_screen_and_data(up: Any) -> None:
 
 def test_why_is_short_when_all_is_well(up: Any) -> None:
     assert up("why", "demo").out == "Cluster demo: Ready\n"
+    assert up("why").out == "everything is Ready\n"
     assert up.json("why", "nodepool/web")[0]["object"] == "NodePool web"
+
+
+def test_get_hides_what_people_do_not_read(up: Any) -> None:
+    assert "managedFields" not in up("get", "cluster/demo", "-o", "yaml").out
+    assert "managedFields" not in up("get", "clusters", "-o", "json").out
 
 
 def test_why_walks_from_a_cluster_to_the_root_cause(up: Any, texts: dict[str, str]) -> None:
@@ -123,6 +129,9 @@ def test_why_walks_from_a_cluster_to_the_root_cause(up: Any, texts: dict[str, st
     assert text.startswith("Cluster demo: not Ready")
     assert "└─ NodePool big: not Ready" in text
     assert "90Ti" in text or "memory" in text
+    everything = up("why").out
+    assert everything.startswith("Cluster demo: not Ready")
+    assert everything.count("NodePool big: ") == 1
     assert "kubeup why" in up("status").out
     assert up("delete", "nodepool", "big").out.splitlines()[0] == "nodepool/big is being deleted"
 

@@ -22,7 +22,8 @@ def test_a_cluster_without_a_place_for_snapshots_is_told_what_to_set(home: Any) 
 def test_a_plain_cluster_has_no_etcd(home: Any, texts: dict[str, str]) -> None:
     plain = texts["cluster"].replace("provider: yard", "provider: yard, paused: true, etcd: {snapshots: {to: 'file:///x'}}")
     home("apply", "-f", home.write(plain.replace("name: demo", "name: plain"), name="plain.yaml"))
-    assert "has no etcd" in home("etcd", "snapshot", "plain", code=3).err
+    for verb in ("snapshot", "list"):
+        assert "Cluster plain is a plain set of machines and has no etcd" in home("etcd", verb, "plain", code=3).err
 
 
 def test_a_snapshot_that_is_not_taken_in_time_ends_with_its_code(home: Any) -> None:

@@ -83,6 +83,20 @@ def test_init_writes_a_file_that_passes_every_check(tmp_path: object) -> None:
         assert [d.kind for d in documents] == ["Cluster", "NodePool"]
 
 
+def test_init_with_kubernetes_takes_the_newest_version_and_warns_where_that_is_pretended() -> None:
+    from kubeup_core.plugins import discover
+
+    done = run("init", "docker", "--kubernetes")
+    assert f"version: {discover().bootstrapper('kubeadm').build().newest()}" in done.stdout
+    assert done.stderr == ""
+    assert "simulated machines run no Kubernetes" in run("init", "sim", "--kubernetes").stderr
+
+
+def test_comments_of_a_file_stand_one_below_the_other() -> None:
+    lines = [line for line in run("init", "docker", "--kubernetes").stdout.splitlines() if not line.strip().startswith("#")]
+    assert len({line.index(" # ") for line in lines if " # " in line}) == 1
+
+
 def test_init_of_what_is_not_installed_gives_the_install_line() -> None:
     done = run("init", "mars")
     assert done.returncode == 3

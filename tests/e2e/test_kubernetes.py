@@ -598,7 +598,8 @@ def _etcd(workload: Workload) -> list[str]:
     ]  # fmt: skip
     version3 = () if OFFICIAL else ("busybox", "env", "ETCDCTL_API=3")  # the community's image has etcdctl alone, a newer one
     said = workload.kubectl("exec", "-n", "kube-system", pods[0]["metadata"]["name"], "--", *version3, *health)
-    return [member["endpoint"] for member in json.loads(said) if member["health"]]
+    members, _ = json.JSONDecoder().raw_decode(said)  # what was said to stderr stands behind it
+    return [member["endpoint"] for member in members if member["health"]]
 
 
 def _certificate(workload: Workload) -> str:

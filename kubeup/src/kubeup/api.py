@@ -31,6 +31,8 @@ TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 MANAGER = "kubeup-cli"
 GROUP = "kubeup.dev/v1alpha1"
 TIMEOUT = 60.0
+WORKLOADS = frozenset({"node", "pod", "service", "deployment", "daemonset", "statefulset", "job", "configmap", "ingress"})
+"""Kinds that people ask for here, and which the clusters have that were made here."""
 PAGE = 500
 """Objects per page of a list, so that no answer of a server with thousands of machines takes long to make."""
 
@@ -188,6 +190,9 @@ class Api:
         kinds = dict.fromkeys(self._kinds.values())
         near = difflib.get_close_matches(asked, [n for k in kinds for n in (k.kind.lower(), k.plural)], 1)
         known = ", ".join(k.plural for k in kinds if k.group_version == GROUP)
+        if asked.removesuffix("s") in WORKLOADS:
+            remedy = "`kubeup kubeconfig CLUSTER` says how kubectl asks that cluster"
+            raise CommandError(f"there is no kind {word!r} here: a Kubernetes cluster has it", remedy, BAD_INPUT)
         raise CommandError(
             f"there is no kind {word!r}", f"did you mean {near[0]}?" if near else f"there are {known}", BAD_INPUT
         )

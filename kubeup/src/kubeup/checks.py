@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .state import State
 
 KNOWN = {k.kind: k for k in KINDS}
+WORKLOAD_GROUPS = ("apps", "batch", "autoscaling", "policy", "networking.k8s.io", "rbac.authorization.k8s.io", "storage.k8s.io")
 
 
 def check(
@@ -151,6 +152,8 @@ def _shape(d: Document) -> Iterator[tuple[str, str]]:
     kind = KNOWN.get(d.kind)
     if not d.kind:
         yield "", "kind is missing"
+    elif kind is None and str(d.object.get("apiVersion", "")).partition("/")[0] in WORKLOAD_GROUPS:
+        yield "kind", f"a {d.kind} belongs into a Kubernetes cluster: apply it there with kubectl, or name it in spec.manifests"
     elif kind is None:
         near = difflib.get_close_matches(d.kind, KNOWN, 1, 0.5)
         yield "kind", f"there is no kind {d.kind!r}" + (f'; did you mean "{near[0]}"?' if near else "")

@@ -42,11 +42,11 @@ def explain(api: Api, obj: Object, seen: frozenset[str] = frozenset()) -> Reason
     title = f"{obj['kind']} {obj['metadata']['name']}"
     uid = str(obj["metadata"].get("uid"))
     reason = Reason(title, *_words(obj))
-    if not _healthy(obj):
+    if not healthy(obj):
         reason.extra = [*_conditions(obj), *_warnings(api, obj)]
     if uid not in seen:
         for kind, children in _references(api, obj):
-            groups = _alike(c for c in children if not _healthy(c))
+            groups = _alike(c for c in children if not healthy(c))
             for group in groups[:MOST]:
                 below = explain(api, group[0], seen | {uid})
                 if len(group) > 1:
@@ -87,7 +87,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _healthy(obj: Object) -> bool:
+def healthy(obj: Object) -> bool:
     return ready(obj) and not obj["metadata"].get("deletionTimestamp")
 
 

@@ -40,14 +40,13 @@ def snapshot(state: State, cluster: str, namespace: str, timeout: float) -> None
     """Take one more now, and say where it is."""
     with existing(state) as api:
         found = _cluster(api, cluster, namespace)
+        _refuse_plain(found)
         to = (found["spec"].get("etcd") or {}).get("snapshots", {}).get("to")
         if not to:
             remedy = "set it to file:///DIRECTORY or s3://BUCKET/PREFIX, and apply"
             raise CommandError(
                 f"Cluster {cluster} has no place for snapshots: spec.etcd.snapshots.to is not set", remedy, BAD_INPUT
             )
-        if not found["spec"].get("kubernetes"):
-            raise CommandError(f"Cluster {cluster} is a plain set of machines and has no etcd", "", BAD_INPUT)
         token = secrets.token_hex(8)
         api.patch("Cluster", cluster, namespace, {"metadata": {"annotations": {REQUEST: token}}})
         newest = _await(api, cluster, namespace, token, timeout)
@@ -62,6 +61,7 @@ def list_(state: State, cluster: str, namespace: str) -> None:
     """The newest few, and when the next is due."""
     with existing(state) as api:
         found = _cluster(api, cluster, namespace)
+        _refuse_plain(found)
     status = found.get("status") or {}
     etcd = status.get("etcd") or {}
     rows = [(s["name"], age(s["at"]), _size(s["size"])) for s in etcd.get("snapshots") or ()]
@@ -88,8 +88,7 @@ def restore(state: State, cluster: str, name: str | None, namespace: str, yes: b
     """
     with existing(state) as api:
         found = _cluster(api, cluster, namespace)
-        if not found["spec"].get("kubernetes"):
-            raise CommandError(f"Cluster {cluster} is a plain set of machines and has no etcd", "", BAD_INPUT)
+        _refuse_plain(found)
         known = ((found.get("status") or {}).get("etcd") or {}).get("snapshots") or []
         chosen = name or (known[0]["name"] if known else "")
         if not chosen:
@@ -147,6 +146,11 @@ def _await(api: Api, cluster: str, namespace: str, token: str, seconds: float) -
             why = f": {told['message']}" if told.get("status") == "False" else ""
             raise CommandError(f"no snapshot was taken in {seconds:.0f} s{why}", "the server goes on trying", TIMED_OUT)
         time.sleep(INTERVAL)
+
+
+def _refuse_plain(cluster: dict[str, Any]) -> None:
+    if not cluster["spec"].get("kubernetes"):
+        raise CommandError(f"Cluster {cluster['metadata']['name']} is a plain set of machines and has no etcd", "", BAD_INPUT)
 
 
 def _cluster(api: Api, name: str, namespace: str) -> dict[str, Any]:

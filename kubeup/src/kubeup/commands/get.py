@@ -31,8 +31,10 @@ def command(
         kind = api.kind(word)
         namespace = "" if all_namespaces or not kind.namespaced else namespace
         if output in ("json", "yaml"):
-            found = api.get(word, name, namespace) if name else None
-            show(found or {"apiVersion": "v1", "kind": "List", "items": api.list(word, namespace, selector)}, output)
+            items = [api.get(word, name, namespace)] if name else api.list(word, namespace, selector)
+            for item in items:
+                item["metadata"].pop("managedFields", None)  # as kubectl, for whom they are not
+            show(items[0] if name else {"apiVersion": "v1", "kind": "List", "items": items}, output)
             return
         table = api.table(word, namespace, name or "", selector)
     rows = table.get("rows") or []

@@ -17,6 +17,8 @@ from ..options import plugin_option
 if TYPE_CHECKING:
     from kubeup_core.hookspecs import ModelClass
 
+SIMULATOR = "sim"
+
 TEMPLATE = """\
 # Written by `kubeup init {type}`. Bring it up:  kubeup up -f {file}      and down again:  kubeup down -f {file}
 # Every field: kubectl explain cluster.spec --recursive   (after the first `up`)
@@ -76,7 +78,11 @@ spec:
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write; refuses to overwrite.")
 @click.option("--replicas", default=3, show_default=True, type=click.IntRange(min=0), help="Machines in the pool.")
 @click.option(
-    "--kubernetes", metavar="VERSION", help="A Kubernetes cluster of this version (vX.Y.Z, or: newest), not plain machines."
+    "--kubernetes",
+    metavar="[VERSION]",
+    is_flag=False,
+    flag_value="newest",
+    help="A Kubernetes cluster of this version (vX.Y.Z; without one the newest that is known), not plain machines.",
 )
 @click.option(
     "--with",
@@ -108,6 +114,10 @@ def command(
     section = _kubernetes(kubernetes, control_planes, plugins) if kubernetes else ""
     type_ = _declared(provider, others, plugins) if others else None
     text = render(type_ or provider, name, replicas, str(output or "cluster.yaml"), plugins, section, provider if type_ else "")
+    if kubernetes and (type_ or provider) == SIMULATOR:
+        click.echo(
+            "note: simulated machines run no Kubernetes; its steps are pretended, and the cluster never gets Ready", err=True
+        )
     if output is None:
         click.echo(text, nl=False)
         return
@@ -178,7 +188,7 @@ def render(
         raise CommandError(error.message, error.remedy, BAD_INPUT) from error
     config = "" if ref or type_ in installed.implicit() else _config(chosen.config)
     alone = bool(kubernetes) and replicas == 0  # without a pool the control planes run workloads
-    return (TEMPLATE if alone else TEMPLATE + POOL).format(
+    text = (TEMPLATE if alone else TEMPLATE + POOL).format(
         type=type_,
         name=name,
         file=file,
@@ -189,6 +199,12 @@ def render(
         ref=ref or (f"my-{type_}" if config else type_),
         provider=PROVIDER.format(type=type_, config=config) if config else "",
     )
+    return _aligned(text)
+
+
+def _aligned(text: str) -> str:
+    """Comments behind a value, one below the other, however long the values are."""
+    return re.sub(r"^( *[^#\n]*\S) {2,}# ", lambda line: f"{line[1]:<28} # ", text, flags=re.MULTILINE)
 
 
 def _config(model: ModelClass) -> str:
