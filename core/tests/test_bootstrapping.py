@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from kubeup_core.bootstrapper import File, Step, Task
+from kubeup_core.controllers.guest import Guests
 from kubeup_core.kinds import Cluster, Machine
 from kubeup_core.testing.harness import Crash, Harness
 from kubeup_core.testing.rehearsal import NAME
@@ -19,6 +22,34 @@ CP, W = "demo-control-plane-0", "workers-0"
 @pytest.fixture
 def harness(rehearsed: Harness) -> Harness:
     return rehearsed
+
+
+@pytest.fixture
+def large(rehearsal, tmp_path) -> Callable[..., Path]:
+    """large(size, sha256) -> a file of that many bytes, which each machine is sent while it is prepared."""
+
+    def made(size: int, sha256: str = "") -> Path:
+        bundle = tmp_path / "bundle"
+        bundle.write_bytes(bytes(size))
+        file = File(path="/opt/bundle", source=str(bundle), sha256=sha256 or hashlib.sha256(bytes(size)).hexdigest())
+        rehearsal.more[Task.PREPARE] = (Step(name="images", title="loads images", script=":", files=(file,)),)
+        return bundle
+
+    return made
+
+
+@pytest.fixture
+def pieces(harness, monkeypatch) -> list[tuple[str, int]]:
+    """(host name, bytes) of each piece of a large file that a machine was sent, in order."""
+    run, seen = harness.cloud.guest.run, []
+
+    def watched(machine, script: str, stdin: bytes) -> tuple[int, bytes]:
+        if " put " in script:
+            seen.append((machine.hostname, len(stdin)))
+        return run(machine, script, stdin)
+
+    monkeypatch.setattr(harness.cloud.guest, "run", watched)
+    return seen
 
 
 def cluster(harness: Harness, workers: int = 1, machine=None, **kubernetes) -> None:
@@ -120,14 +151,40 @@ def test_plain_machines_of_a_kubernetes_cluster_stay_plain(harness):
     assert harness.condition(Machine, "tool", "Bootstrapped") == ("", "", "")
 
 
-def test_large_files_are_sent_in_pieces(harness, rehearsal, tmp_path, monkeypatch):
+def test_large_files_are_sent_in_pieces_that_grow_as_long_as_they_go_quickly(harness, large, pieces, monkeypatch):
     monkeypatch.setattr("kubeup_core.controllers.guest.CHUNK", 1000)
-    bundle = tmp_path / "bundle"
-    bundle.write_bytes(bytes(3500))
-    file = File(path="/opt/bundle", source=str(bundle), sha256=hashlib.sha256(bytes(3500)).hexdigest())
-    rehearsal.more[Task.PREPARE] = (Step(name="images", title="loads images", script=":", files=(file,)),)
+    monkeypatch.setattr("kubeup_core.controllers.guest.LARGEST", 2000)
+    large(5500)
     cluster(harness, 0)
     ready(harness, CP)
+    assert [size for _, size in pieces] == [1000, 2000, 2000, 500]
+
+
+def test_while_the_machine_that_begins_the_cluster_is_sent_large_files_no_other_is(harness, large, monkeypatch):
+    asked, may_send = [], Guests.may_send
+
+    def watched(book: Guests, uid: str, now: float, *, urgent: bool = False) -> bool:
+        asked.append((uid, urgent))
+        return may_send(book, uid, now, urgent=urgent)
+
+    monkeypatch.setattr(Guests, "may_send", watched)
+    large(3500)
+    harness.cloud.faults.add("lostReply", operation="execute", times=9)  # so that it is known who begins when sending begins
+    cluster(harness, 2)
+    ready(harness, CP, "workers-0", "workers-1")
+    first = harness.get(Machine, CP).uid
+    assert {uid for uid, urgent in asked if urgent} == {first}
+
+    book = Guests()
+    assert book.may_send("worker", 0)
+    assert book.may_send("first", 1, urgent=True)
+    assert not book.may_send("worker", 2)
+    assert not book.may_send("another", 2)
+    book.has_sent("first")
+    assert book.may_send("worker", 3)
+    assert book.may_send("another", 3)
+    assert book.may_send("first", 4, urgent=True)
+    assert book.may_send("worker", 4000)  # it has not asked for long: it has stopped
 
 
 def test_the_templates_files_are_put_in_place_also_those_from_a_secret(harness):
@@ -318,22 +375,16 @@ def test_a_failure_of_an_earlier_process_counts(harness):
     assert told(harness, CP, "Bootstrapped")[1] == "StepFailed"
 
 
-def test_only_so_many_machines_are_sent_large_files_at_once_and_all_get_them(harness, rehearsal, tmp_path, monkeypatch):
+def test_only_so_many_machines_are_sent_large_files_at_once_and_all_get_them(harness, large, monkeypatch):
     monkeypatch.setattr("kubeup_core.controllers.guest.SENDERS", 1)
-    bundle = tmp_path / "bundle"
-    bundle.write_bytes(bytes(3500))
-    file = File(path="/opt/bundle", source=str(bundle), sha256=hashlib.sha256(bytes(3500)).hexdigest())
-    rehearsal.more[Task.PREPARE] = (Step(name="images", title="loads images", script=":", files=(file,)),)
+    large(3500)
     harness.cloud.faults.add("lostReply", operation="execute", times=4)
     cluster(harness, 3)
     ready(harness, CP, "workers-0", "workers-1", "workers-2")
 
 
-def test_a_large_file_that_is_not_what_the_spec_says_is_a_condition(harness, rehearsal, tmp_path):
-    bundle = tmp_path / "bundle"
-    bundle.write_bytes(bytes(3500))
-    file = File(path="/opt/bundle", source=str(bundle), sha256="0" * 64)
-    rehearsal.more[Task.PREPARE] = (Step(name="images", title="loads images", script=":", files=(file,)),)
+def test_a_large_file_that_is_not_what_the_spec_says_is_a_condition(harness, large):
+    bundle = large(3500, "0" * 64)
     cluster(harness, 0)
     harness.advance(60)
     status, reason, message = told(harness, CP, "Bootstrapped")

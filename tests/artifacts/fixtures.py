@@ -7,7 +7,6 @@ a missing part is a failure. The Kubernetes fixtures build on first use, which t
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,14 +15,14 @@ from typing import Any, NoReturn, TypeVar
 
 import pytest
 
-from .build import CannotBuild, artifact, machine_image
+from . import node
+from .build import CannotBuild, machine_image
 from .bundle_inputs import bundle_inputs
 from .engine import Engine, NoEngine, shared
 from .images import images
 from .kubernetes import VERSIONS, binaries
 from .registry import registry
 from .repository import kubernetes_packages, repository
-from .system import advice, find
 from .web import Served
 from .workload_api import WorkloadApi, workload_api
 
@@ -46,18 +45,9 @@ def docker_engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def node_image(docker_engine: Engine) -> str:
-    """The image of machines with systemd, made once per recipe and kept in the cache of artifacts: its name on the engine."""
-    from kubeup_docker import __main__ as command
-    from kubeup_docker import node_image as recipe
-
-    name = recipe.name()
-    if not docker_engine.call("GET", f"/images/{name}/json", fine=(200, 404)).get("Id"):
-        if find("mmdebstrap") is None:
-            unavailable(advice(["mmdebstrap"]))
-        root = artifact("node", {"tag": recipe.tag()}, lambda path: recipe.make(path, print))
-        command.put_image(docker_engine.host, name, lambda path, tell: shutil.copyfile(root, path), print)
-    return name
+def node_image(docker_engine: Engine, request: pytest.FixtureRequest) -> str:
+    """The image of machines with systemd: its name on the engine."""
+    return built(request, lambda: node.node_image(docker_engine))
 
 
 @pytest.fixture

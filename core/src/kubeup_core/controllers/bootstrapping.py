@@ -120,7 +120,8 @@ class Bootstrapping:
         version = made_with(self.env, cluster, machine)
         ahead = version if plane is not None and version != plane.version and plane.version else ""  # prepared anew for it
         make = lambda: self._steps(task, machine, cluster, key)  # noqa: E731
-        return self.guest.step(machine, task.value, make, key=key, wish=wish, salt=ahead)
+        begins = plane is not None and not plane.initialized and plane.first_uid == machine.uid
+        return self.guest.step(machine, task.value, make, key=key, wish=wish, salt=ahead, urgent=begins)
 
     def _steps(self, task: Task, machine: Machine, cluster: Cluster, key: Key) -> Sequence[Step]:
         bootstrapper = bootstrapper_of(self.env, cluster)

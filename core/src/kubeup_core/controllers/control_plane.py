@@ -207,6 +207,11 @@ class ControlPlane:
             return Trouble(reason="Joining", message=message)
         if holder is not None and not holder.status.is_true("Ready"):
             told = self.book.of(holder)
+            if self.book.joined(holder):  # what its coming takes on the others need not wait until its Node is Ready
+                there = [m for m in machines if not m.deleting and self.book.joined(m)]
+                unsettled = self.settling.step(cluster, sorted(there, key=_since))
+                if unsettled is not None:
+                    return unsettled
             said = f": {told.bootstrapped.message}" if told is not None else ""
             return Trouble(reason="Joining", message=f"{holder.name} joins the control planes{said}")
         living = [m for m in machines if not m.deleting]

@@ -155,7 +155,7 @@ def _wanted(cluster: Cluster, name: str, provider: str, address: str | None) -> 
             allow_from=list(endpoint.allow_from),
             listeners=[ListenerSpec(name="api", port=endpoint.port, target_port=API_PORT)],
             members=Members(selector={ROLE_LABEL: "controlPlane"}),
-            health=Health(protocol="HTTPS", path="/readyz", interval="2s", timeout="2s", healthy=1, unhealthy=2),
+            health=Health(protocol="HTTPS", path="/readyz", interval="1s", timeout="2s", healthy=1, unhealthy=2),
             drain="10s",
         ),
     )

@@ -17,7 +17,7 @@ from .nodes import Known, Nodes, Told, pool_of
 
 T = TypeVar("T")
 
-LOOK = 1.0
+LOOK = 0.3
 PATIENCE = 30.0
 """Awake seconds within which Endpoints have to be there; a controller that sees the Service takes one or two."""
 

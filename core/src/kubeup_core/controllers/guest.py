@@ -26,16 +26,21 @@ ATTEMPTS = 3
 
 BACKOFF = (5.0, 15.0)
 RARELY = 600.0
-CHUNK = 8 * 2**20
-"""Bytes of a large file that go in one call."""
+CHUNK, LARGEST = 8 * 2**20, 32 * 2**20
+"""Bytes of a large file that go in one call: twice as many after each that took less than BRISK seconds, as far as LARGEST."""
 
-SENDERS = 8
-"""Machines that are sent large files at the same time."""
+BRISK = 2.0
+
+SENDERS = 4
+"""Machines that are sent large files at the same time: each takes a chunk of memory and a share of the network."""
 
 MIXED_UP = 2
 """Times that a large file may arrive broken before it is the file that is wrong."""
 
 _QUICKEST, _SLOWEST = 0.5, 3.0
+_BUSY = 0.02
+"""Seconds that a look waits for each job under way: so many looks would slow down what they look at."""
+
 _CALL = 30.0
 
 
@@ -85,7 +90,7 @@ class _Memory:
     began    of this process's interest; heard: whether the machine has answered a call about this job
     ours     this attempt was started while we looked, so its failure is news
     again    when to call next; broken: how often large files arrived broken; silent: calls in a row that failed
-    piece    of a large file, on its way: (which, its bytes)
+    piece    of a large file, on its way: (which, its bytes); chunk: how large the next one is; sent: when this one was
     at       the number of the step that failed
     """
 
@@ -105,6 +110,8 @@ class _Memory:
     again: float = 0.0
     broken: int = 0
     piece: tuple[tuple[str, int], bytes] | None = field(default=None, repr=False)
+    chunk: int = field(default_factory=lambda: CHUNK)
+    sent: float = 0.0
     silent: int = 0
     waiting: bool = False
     failed: StepResult | None = None
@@ -125,19 +132,30 @@ class Guests:
         self.lock = threading.Lock()
         self.jobs: dict[tuple[str, str], _Memory] = {}
         self._sending: dict[str, float] = {}
+        self._urgent: dict[str, float] = {}
 
-    def may_send(self, uid: str, now: float) -> bool:
-        """Whether a machine may be sent large files now: each that is takes CHUNK bytes of memory and a share of the network.
+    def may_send(self, uid: str, now: float, *, urgent: bool = False) -> bool:
+        """Whether a machine may be sent large files now. While one that others wait for is sent its own, nobody else is.
         One that has not asked for long has stopped, and its place is free."""
         with self.lock:
             self._sending = {u: at for u, at in self._sending.items() if now - at < 4 * _CALL}
-            if uid in self._sending or len(self._sending) < SENDERS:
+            self._urgent = {u: at for u, at in self._urgent.items() if now - at < 4 * _CALL}
+            if urgent:
+                self._urgent[uid] = now
+            if urgent or (not self._urgent and (uid in self._sending or len(self._sending) < SENDERS)):
                 self._sending[uid] = now
-            return uid in self._sending
+                return True
+            return False
 
     def has_sent(self, uid: str) -> None:
         with self.lock:
             self._sending.pop(uid, None)
+            self._urgent.pop(uid, None)
+
+    def under_way(self) -> int:
+        """Jobs that are looked at again and again."""
+        with self.lock:
+            return sum(not memory.done for memory in self.jobs.values())
 
     def forget(self, uid: str, *, keep: str = "") -> None:
         """A machine is gone, or has nothing to do any more but the task `keep`."""
@@ -147,6 +165,7 @@ class Guests:
                 del self.jobs[name]
             if over or not keep:
                 self._sending.pop(uid, None)
+                self._urgent.pop(uid, None)
 
 
 class Guest:
@@ -167,6 +186,7 @@ class Guest:
         wish: str = "",
         salt: str = "",
         patient: bool = False,
+        urgent: bool = False,
     ) -> Progress:
         """Bring a job one step nearer to its end.
 
@@ -176,6 +196,7 @@ class Guest:
         wish     what the job is for, as text: a job that failed is begun anew at once when this is another
         salt     see `job.pack`: tasks that are to be done each time give another one each time
         patient  the job may fail as often as it likes: no attempt is counted
+        urgent   others wait for this machine: it is sent large files before they are
         Never waits and never raises InProgress: `after` and the key's being woken take its place.
         """
         memory = self._memory(machine, f"{task}/{salt}", wish)
@@ -184,7 +205,7 @@ class Guest:
         try:
             if memory.job is None:
                 memory.job = memory.shown = pack(make(), salt)
-            self._go(machine, task, memory, memory.job, key, patient)
+            self._go(machine, task, memory, memory.job, key, patient, urgent)
             memory.error, memory.silent = None, 0
         except InProgress as running:
             return self._progress(memory, running.after)
@@ -207,29 +228,34 @@ class Guest:
 
     # -- the calls -------------------------------------------------------------------------------------------------------
 
-    def _go(self, machine: Machine, task: str, memory: _Memory, job: Job, key: Key, patient: bool) -> None:
+    def _go(self, machine: Machine, task: str, memory: _Memory, job: Job, key: Key, patient: bool, urgent: bool) -> None:
         """Call after call, until there is something to wait for."""
         while not memory.done and memory.again <= self.env.clock.awake():
             if memory.next[0] == "send":
-                self._sent(self._run(machine, task, unpack_script(job.name), job.archive, key))
-                memory.next = ("poll",)
+                script = f"({unpack_script(job.name)}) && {poll_script(job.name, memory.attempt, memory.offset)}"
+                self._look(memory, job, self._run(machine, task, script, job.archive, key), patient)
             elif memory.next[0] == "put":
-                if not self.book.may_send(machine.uid, self.env.clock.awake()):
+                if not self.book.may_send(machine.uid, self.env.clock.awake(), urgent=urgent):
                     memory.again = self.env.clock.awake() + 1.0
                     return
                 self._put(machine, task, memory, job, memory.next[1], memory.next[2], key)
             else:
                 said = self._run(machine, task, poll_script(job.name, memory.attempt, memory.offset), b"", key)
-                self._sent(said)
-                self._polled(memory, job, read(said.output), patient)
+                self._look(memory, job, said, patient)
+
+    def _look(self, memory: _Memory, job: Job, said: Finished, patient: bool) -> None:
+        self._sent(said)
+        memory.next = ("poll",)
+        self._polled(memory, job, read(said.output), patient)
 
     def _put(self, machine: Machine, task: str, memory: _Memory, job: Job, blob: Blob, offset: int, key: Key) -> None:
         """The next piece of a large file. It is read once, and kept until its answer is there."""
         name = (blob.sha256, offset)
         if memory.piece is None or memory.piece[0] != name:
-            memory.piece = (name, _chunk(blob, offset))
+            memory.piece, memory.sent = (name, _chunk(blob, offset, memory.chunk)), self.env.clock.awake()
         said = self._run(machine, task, put_script(job.name, blob, offset), memory.piece[1], key, whole=False)
-        memory.piece = None
+        took, memory.piece = self.env.clock.awake() - memory.sent, None
+        memory.chunk = min(2 * memory.chunk, LARGEST) if took < BRISK else max(CHUNK, memory.chunk // 2)
         self._arrived(memory, blob, said)
         if memory.next[0] != "put":
             self.book.has_sent(machine.uid)
@@ -292,7 +318,7 @@ class Guest:
                 self._failed(memory, now, patient)
             case _:
                 memory.ours = memory.ours or polled.word in ("started", "running")
-                memory.again = now + min(_SLOWEST, max(_QUICKEST, (now - memory.began) / 20))
+                memory.again = now + min(_SLOWEST, max(_QUICKEST, (now - memory.began) / 40, self.book.under_way() * _BUSY))
 
     def _failed(self, memory: _Memory, now: float, patient: bool) -> None:
         bad = [result for result in memory.results.values() if result.bad]
@@ -360,10 +386,10 @@ def _said(job: Job | None, step: str, what: Literal["title", "remedy"]) -> str:
     return job.title(step) if what == "title" else job.remedy(step)
 
 
-def _chunk(blob: Blob, offset: int) -> bytes:
+def _chunk(blob: Blob, offset: int, size: int) -> bytes:
     try:
         with open(blob.path, "rb") as file:
             file.seek(offset)
-            return file.read(CHUNK)
+            return file.read(size)
     except OSError as error:
         raise InvalidSpec(f"{blob.path} cannot be read: {error.strerror}", remedy="put it there, or change the spec") from error

@@ -35,6 +35,9 @@ T = TypeVar("T")
 FAST, SLOW = 3.0, 30.0
 """Awake seconds between listings: while something is on its way in or out, and otherwise."""
 
+FASTEST, PER_NODE = 1.0, 0.02
+"""A listing of few Nodes costs little: so it is done every second, and by so much later for each Node, until it is FAST."""
+
 MISSES = 3
 """Listings in a row that must fail before an API that answered counts as silent."""
 
@@ -117,7 +120,7 @@ class NodesController(Controller):
         now = self.env.clock.awake()
         due = self._due.get(cluster.uid, now)
         if self._moving(cluster, known):
-            due = min(due, (known.listed or 0.0) + FAST) if known.api.ok else due
+            due = min(due, (known.listed or 0.0) + _fast(known)) if known.api.ok else due
         if cluster.uid not in self._looking and now < due:
             return due - now
         workload, wall = known.workload, self.env.clock.wall
@@ -131,7 +134,7 @@ class NodesController(Controller):
         else:
             self._looking.discard(cluster.uid)
             self._seen(cluster, known, look)
-        pause = FAST if self._moving(cluster, known) else SLOW
+        pause = _fast(known) if self._moving(cluster, known) else SLOW
         self._due[cluster.uid] = self.env.clock.awake() + pause
         return pause
 
@@ -323,6 +326,10 @@ class NodesController(Controller):
             self._misses.pop(uid, None)
             self._looking.discard(uid)
             self._refused = {who: what for who, what in self._refused.items() if who[0] != uid}
+
+
+def _fast(known: Known) -> float:
+    return min(FAST, max(FASTEST, PER_NODE * len(known.nodes)))
 
 
 def view_of(node: Json) -> NodeView:

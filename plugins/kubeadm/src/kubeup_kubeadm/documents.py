@@ -128,6 +128,8 @@ def kubelet(known: Release, config: KubeadmConfig) -> Document:
         "resolvConf": RESOLV_CONF,
         "rotateCertificates": True,
     }
+    if known.slow_status:
+        document |= {"nodeStatusUpdateFrequency": "2s", "nodeStatusReportFrequency": "5m"}
     if gates:
         document["featureGates"] = gates
     return merged(document, config.kubelet)

@@ -27,6 +27,8 @@ class Release:
     dns_repository   CoreDNS is a folder deeper than kubeadm thinks when the image repository is named
     etcd_admission   a joining control plane's kubelet may refuse etcd for good (kubernetes#99305)
     deaf_api_server  the first API server's watches die when the second etcd member comes (kubernetes#97294)
+    slow_status      its kubelet tells that the Node is Ready up to ten seconds late, unless told to look more often: it looks once
+                     when it knows its pod range, and the pod network is configured only then; later kubelets go on until it is Ready
     cgroup_v1        the kubelet starts on cgroup v1 only when told to; kubeadm's preflight refuses it
     containerd_1     containerd 1.x is still supported
     nftables         kube-proxy's mode: "" it has none, "gate" behind the feature gate NFTablesProxyMode, "yes"
@@ -43,6 +45,7 @@ class Release:
     dns_repository: bool = False
     etcd_admission: bool = False
     deaf_api_server: bool = False
+    slow_status: bool = False
     cgroup_v1: bool = True
     containerd_1: bool = True
     kernel: int = 6
@@ -56,23 +59,23 @@ _MASTER = "node-role.kubernetes.io/master"
 _RELEASES = (
     Release(
         minor=20, latest=15, api="v1beta2", taint=_MASTER, kubelet_lag=2, crictl=True, packages=False, etcd_admission=True,
-        deaf_api_server=True, kernel=5,
+        deaf_api_server=True, slow_status=True, kernel=5,
     ),
     Release(
         minor=21, latest=14, api="v1beta2", taint=_MASTER, kubelet_lag=2, crictl=True, packages=False, etcd_admission=True,
-        dns_repository=True, kernel=5,
+        dns_repository=True, slow_status=True, kernel=5,
     ),
     Release(
         minor=22, latest=17, api="v1beta3", taint=_MASTER, kubelet_lag=2, crictl=True, packages=False, dns_repository=True,
-        kernel=5,
+        slow_status=True, kernel=5,
     ),
     Release(
         minor=23, latest=17, api="v1beta3", taint=_MASTER, kubelet_lag=2, crictl=True, packages=False, dns_repository=True,
-        kernel=5,
+        slow_status=True, kernel=5,
     ),
-    Release(minor=24, latest=17, api="v1beta3", kubelet_lag=2, crictl=True, dns_repository=True, kernel=5),
-    Release(minor=25, latest=16, api="v1beta3", kubelet_lag=2, crictl=True, kernel=5),
-    Release(minor=26, latest=15, api="v1beta3", kubelet_lag=2, crictl=True),
+    Release(minor=24, latest=17, api="v1beta3", slow_status=True, kubelet_lag=2, crictl=True, dns_repository=True, kernel=5),
+    Release(minor=25, latest=16, api="v1beta3", slow_status=True, kubelet_lag=2, crictl=True, kernel=5),
+    Release(minor=26, latest=15, api="v1beta3", slow_status=True, kubelet_lag=2, crictl=True),
     Release(minor=27, latest=16, api="v1beta3", kubelet_lag=2, crictl=True),
     Release(minor=28, latest=15, api="v1beta3", crictl=True),
     Release(minor=29, latest=15, api="v1beta3", crictl=True),

@@ -11,19 +11,18 @@ set -- --config "$CONFIG"
 [ -z "$SKIP" ] || set -- "$@" --skip-phases="$SKIP"
 kubeadm_ "$LIMIT" join "$@" &
 join=$!
-if [ "$ROLE" = controlPlane ] && [ "$ETCD_ADMISSION" = yes ]; then
-    # kubernetes#99305: the kubelet refuses etcd's static pod for good; only its restart helps
-    left=$LIMIT
-    while [ "$left" -gt 0 ] && kill -0 "$join" 2>/dev/null; do
+# kubernetes#99305: the kubelet refuses etcd's static pod for good; only its restart helps
+restart_when_refused() {
+    while kill -0 "$join" 2>/dev/null; do
         if journalctl -u kubelet --no-pager -o cat 2>/dev/null | grep -q 'Failed to admit pod.*etcd'; then
             say "the kubelet refused etcd (kubernetes#99305): restarts it"
             systemctl restart kubelet
             break
         fi
-        left=$((left - 2))
         sleep 2
     done
-fi
+}
+if [ "$ROLE" = controlPlane ] && [ "$ETCD_ADMISSION" = yes ]; then restart_when_refused & fi
 wait "$join" || kubeadm_failed $? "kubeadm join"
 forget_keys
 echo "$CA" >"$STATE/joined"

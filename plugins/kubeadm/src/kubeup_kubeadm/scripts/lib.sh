@@ -81,13 +81,14 @@ restart_component() {
 
 # Waits until a command succeeds: wait_for SECONDS COMMAND...
 wait_for() {
-    left=$1
+    limit=$(($(uptime_) + $1))
     shift
     until "$@" >/dev/null 2>&1; do
-        left=$((left - 1))
-        [ "$left" -gt 0 ] || return 1
-        sleep 1
+        [ "$(uptime_)" -lt "$limit" ] || return 1
+        sleep 0.2
     done
 }
+
+uptime_() { cut -d . -f 1 /proc/uptime; }
 
 api_answers() { curl -ksf -m 3 "https://127.0.0.1:$1/readyz"; }

@@ -2,8 +2,8 @@
 say "restarts the API server of the first control plane (kubernetes#97294)"
 before=$(running_of kube-apiserver)
 restart_component kube-apiserver SIGTERM
-sleep 3
 # Nothing is worth a graceful end: the watches that it would wait for are the dead ones
+sleep 1
 restart_component kube-apiserver SIGKILL
 gone() { [ -z "$before" ] || [ "$(running_of kube-apiserver)" != "$before" ]; }
 wait_for 60 gone || fail "the API server did not stop within 60 seconds"

@@ -133,9 +133,8 @@ class Jobs:
     def answer(self, machine: Machine, now: float, script: str, stdin: bytes) -> tuple[int, bytes] | None:
         """None: the script is none of a runner's."""
         here = self._machines[machine.id]
-        if found := _UNPACK.search(script):
-            here.staged.setdefault(found[1], _unpacked(stdin))
-            return 0, b""
+        if unpacks := _UNPACK.search(script):
+            here.staged.setdefault(unpacks[1], _unpacked(stdin))
         if found := _ASK.search(script):
             job, command, *words = found.groups()
             if command == "put":
@@ -144,7 +143,7 @@ class Jobs:
         if _FORGET.search(script):
             here.done.clear()
             return 0, b""
-        return None
+        return (0, b"") if unpacks else None
 
     # -- inside ----------------------------------------------------------------------------------------------------------
 
