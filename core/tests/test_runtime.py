@@ -15,6 +15,7 @@ from kubeup_core.errors import Denied, NoCapacity, NotReady, Unknown
 from kubeup_core.errors import Place as Reach
 from kubeup_core.inprocess import InProcess
 from kubeup_core.kinds import Cluster, Machine, NodePool, Provider
+from kubeup_core.kinds.builtins import Event as EventObject
 from kubeup_core.kinds.cluster import ClusterSpec
 from kubeup_core.kinds.machine import MachineSpec, MachineStatus
 from kubeup_core.kinds.nodepool import NodePoolSpec
@@ -542,7 +543,7 @@ class Failing(Controller):
         return Result()
 
 
-def test_an_exception_in_one_reconcile_is_backed_off_and_stops_nobody(client: InProcess) -> None:
+def test_an_exception_in_one_reconcile_is_told_at_its_object_backed_off_and_stops_nobody(client: InProcess) -> None:
     clock = FakeClock()
     made: list[Failing] = []
 
@@ -561,6 +562,10 @@ def test_an_exception_in_one_reconcile_is_backed_off_and_stops_nobody(client: In
     clock.advance(1)
     manager.step()
     assert made[0].seen == ["bad", "good", "bad"]
+    (event,), _ = client.list(EventObject, "default")
+    assert (event.reason, event.involved_object.name) == ("InternalError", "bad")
+    assert "failed on this with ValueError" in (event.message or "")
+    assert "a bug" not in (event.message or "")
     manager.stop()
 
 

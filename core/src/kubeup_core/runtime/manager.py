@@ -184,11 +184,25 @@ class Manager:
             self.failed = [*self.failed[-99:], (item, error)]
             delay = self.queue.retry(item)
             log.exception("%s %s failed; again in %.1f s", name, "/".join(key).lstrip("/"), delay)
+            self._tell(item, error)
         else:
             self.queue.forget(item)
             self._again(item, result)
         finally:
             self.queue.done(item)
+
+    def _tell(self, item: Item, error: Exception) -> None:
+        """Whoever asks why nothing happens finds it at the object; the error's own words may hold what is not for everybody."""
+        controller = self._controllers.get(item[0])
+        if controller is None or controller.kind is None:
+            return
+        obj = self.env.cache.get(controller.kind, item[1].name, item[1].namespace)
+        if obj is not None:
+            message = (
+                f"kubeup's {controller.name} controller failed on this with {type(error).__name__}; it is tried again by itself. "
+                "`kubeup logs` has the whole of it: please report it"
+            )
+            self.env.events.event(obj, "Warning", "InternalError", message)
 
     def _again(self, item: Item, result: Result) -> None:
         if result.after is not None:
