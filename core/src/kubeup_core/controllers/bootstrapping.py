@@ -20,7 +20,7 @@ from .access import Reach, not_reached
 from .bootstraps import Bootstrapped, Bootstraps, bootstrapper_of
 from .certificates import pki_of
 from .control_plane import permission
-from .guest import Guest, Guests, Progress
+from .guest import Guest, Guests, Progress, paused
 from .machine_files import own_files
 from .nodes import Nodes, Told
 from .plans import cluster_plan, made_with, node_plan
@@ -78,7 +78,7 @@ class Bootstrapping:
     def _prepare(self, machine: Machine, cluster: Cluster, key: Key) -> Bootstrapped:
         progress = self._task(Task.PREPARE, machine, cluster, key)
         if progress.state != "done":
-            return self._report(machine, progress, "Preparing", since=None)
+            return self._report(machine, progress, "Preparing", since=self.book.paused(machine))
         allowed = permission(self.env, cluster, machine)
         if isinstance(allowed, Trouble):
             return _held(allowed)
@@ -142,6 +142,9 @@ class Bootstrapping:
     # -- in words --------------------------------------------------------------------------------------------------------
 
     def _report(self, machine: Machine, progress: Progress, reason: str, since: float | None) -> Bootstrapped:
+        if progress.state == "held":
+            self.book.pause(machine, self.env.clock.awake())
+            return _held(paused(progress))
         reachable = Told(ok=True, reason="Reached", message="it runs what it is sent")
         error = progress.error
         if error is not None and not isinstance(error, InvalidSpec):

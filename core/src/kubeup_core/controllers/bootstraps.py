@@ -50,6 +50,7 @@ class Bootstraps:
         self._lock = threading.Lock()
         self._known: dict[str, Bootstrapped] = {}
         self._turns: dict[str, float] = {}
+        self._paused: dict[str, float] = {}
 
     def of(self, machine: Machine) -> Bootstrapped | None:
         """None: nothing is known of it since this process started. One whose condition Bootstrapped is True has joined all the same."""
@@ -71,12 +72,23 @@ class Bootstraps:
     def turn(self, machine: Machine, now: float) -> float:
         """Since when it has had its turn, in this process."""
         with self._lock:
-            return self._turns.setdefault(machine.uid, now)
+            return max(self._turns.setdefault(machine.uid, now), self._paused.get(machine.uid, 0.0))
+
+    def pause(self, machine: Machine, now: float) -> None:
+        """Nothing may be done to it: time begins anew."""
+        with self._lock:
+            self._paused[machine.uid] = now
+
+    def paused(self, machine: Machine) -> float | None:
+        """Until when it was paused at least, in this process."""
+        with self._lock:
+            return self._paused.get(machine.uid)
 
     def forget(self, uid: str) -> None:
         with self._lock:
             self._known.pop(uid, None)
             self._turns.pop(uid, None)
+            self._paused.pop(uid, None)
 
 
 def bootstrapper_of(env: Env, cluster: Cluster) -> Bootstrapper:

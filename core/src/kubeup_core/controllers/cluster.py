@@ -29,6 +29,7 @@ from .leftovers import Leftovers
 from .network import Members, Networks
 from .network_rules import providers_of
 from .nodes import Nodes
+from .pauses import paused, said
 from .plans import control_planes
 from .proof import Proof
 from .ssh_keys import ensure_ssh_keys
@@ -89,8 +90,11 @@ class ClusterController(Controller):
             note(status, progress.error, self.env.clock.wall())
             after = sooner(progress.after, self._forget_providers(cluster, status, members))
         begun = status.control_plane is not None and status.control_plane.initialized
-        held = cluster.spec.kubernetes is None or cluster.spec.paused or (bool(troubles) and not begun)
-        found = None if held else self._kubernetes(cluster, status)
+        stop, found = paused(self.env, cluster), None
+        if cluster.spec.kubernetes is not None and stop:
+            found = Trouble(reason="Paused", message=said(stop))
+        elif cluster.spec.kubernetes is not None and (begun or not troubles):
+            found = self._kubernetes(cluster, status)
         now = self.env.clock.wall()
         status.unused_overrides = self._unused_overrides(cluster, members)
         found = describe(cluster, status, members, troubles, now, self.env.plugins.bootstrappers, found)

@@ -31,8 +31,9 @@ from .access import Reach, not_reached
 from .bootstraps import Bootstraps, bootstrapper_of
 from .endpoint import on_machine
 from .etcd_snapshots import credentials, of
-from .guest import Guest, Progress
+from .guest import Guest, Progress, paused
 from .members import address_of
+from .pauses import held, said
 from .plans import cluster_plan, node_plan
 from .troubles import LATER, SOON, Trouble
 
@@ -78,10 +79,10 @@ class Restoring:
         restore = state.restore
         try:
             if restore is not None and restore.under_way:
-                return self._go_on(cluster, state, restore, machines, asked)
+                return self._stopped(restore, machines) or self._go_on(cluster, state, restore, machines, asked)
             if not asked or (restore is not None and restore.request == asked):
                 return None
-            return self._begin(cluster, status, state, machines, asked)
+            return self._stopped(restore, machines) or self._begin(cluster, status, state, machines, asked)
         except InProgress as running:
             message = (
                 "looks which control plane answers" if restore is not None and restore.under_way else "the snapshot is fetched"
@@ -98,6 +99,12 @@ class Restoring:
             return Trouble(reason="RestoringEtcd", message=f"{message}; it is tried again", after=LATER)
 
     # -- in order --------------------------------------------------------------------------------------------------------
+
+    def _stopped(self, restore: Restore | None, machines: list[Machine]) -> Trouble | None:
+        """Control planes are deleted on the way, which nothing takes back. Only the machine that gets it is left to its steps."""
+        others = [m for m in machines if restore is None or m.uid != restore.machine]
+        stop = next((stop for m in others if (stop := held(self.env, m))), "")
+        return Trouble(reason="Paused", message=f"etcd is not restored: {said(stop)}", after=SOON) if stop else None
 
     def _begin(
         self, cluster: Cluster, status: ClusterStatus, state: ControlPlaneStatus, machines: list[Machine], asked: str
@@ -171,6 +178,8 @@ class Restoring:
         progress = self._run(cluster, machine, restore, fetched)
         if progress.error is not None:
             return not_reached(progress.error, machine)
+        if progress.state == "held":
+            return paused(progress)
         if progress.state == "done":
             return self._done(cluster, state, restore, machine)
         message = f"{restore.snapshot} is being restored on {machine.name}: {progress.words}"

@@ -34,6 +34,7 @@ from .bootstraps import bootstrapper_of
 from .etcd import restoring
 from .guest import Guest
 from .nodes import Told
+from .pauses import held, paused
 from .plans import cluster_plan, control_planes, node_plan
 from .ssh_keys import values
 from .troubles import SOON
@@ -118,7 +119,7 @@ class EtcdSnapshotsController(Controller):
 
     def reconcile(self, key: Key) -> Result:
         cluster = self.env.cache.get(Cluster, key.name, key.namespace)
-        if cluster is None or cluster.deleting or cluster.spec.paused or cluster.spec.kubernetes is None:
+        if cluster is None or cluster.deleting or cluster.spec.kubernetes is None or paused(self.env, cluster):
             return Result()
         status = cluster.status.control_plane
         if status is None or not status.initialized or restoring(cluster):
@@ -208,9 +209,11 @@ class EtcdSnapshotsController(Controller):
 
     def _machine(self, cluster: Cluster) -> Machine:
         ready = [m for m in control_planes(self.env, cluster) if not m.deleting and m.status.is_true("Ready")]
-        if not ready:
-            raise NotReady("no control plane is Ready, so none can be taken", retry_after=SOON)
-        return min(ready, key=lambda m: m.name)
+        able = [m for m in ready if not held(self.env, m)]
+        if not able:
+            why = f"{held(self.env, ready[0])} is paused" if ready else "no control plane is Ready"
+            raise NotReady(f"{why}, so none can be taken", retry_after=SOON)
+        return min(able, key=lambda m: m.name)
 
     # -- below -----------------------------------------------------------------------------------------------------------
 

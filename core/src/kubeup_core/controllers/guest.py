@@ -20,6 +20,8 @@ from ..kinds import Machine
 from ..runtime.calls import InProgress
 from ..runtime.controller import Env, Key
 from .access import Finished, Reach
+from .pauses import held, said
+from .troubles import SOON, Trouble
 
 ATTEMPTS = 3
 """Tries of a failing job in short order. After that it counts as failed, and is tried again every RARELY."""
@@ -49,13 +51,13 @@ class Progress:
     """How far a job is.
 
     state    asking (nothing was heard yet) | sending | running | waiting (another job of the machine runs) | retrying (a step
-             failed and is tried again) | failed (it failed ATTEMPTS times) | done
+             failed and is tried again) | failed (it failed ATTEMPTS times) | held (something is paused) | done
     step     the one that runs, or that failed; number: its place, from 1; total: steps of the job, 0 while unknown
     error    the machine could not be reached, or not be used; the last word stands otherwise
     after    awake seconds until the next look; None: something wakes the key
     """
 
-    state: Literal["asking", "sending", "running", "waiting", "retrying", "failed", "done"]
+    state: Literal["asking", "sending", "running", "waiting", "retrying", "failed", "held", "done"]
     step: str = ""
     title: str = ""
     number: int = 0
@@ -79,6 +81,11 @@ class Progress:
         return f"{where} failed with exit code {self.exit_code}: {last[0]}{'; ' + self.remedy if self.remedy else ''}"
 
 
+def paused(progress: Progress) -> Trouble:
+    """What one that is held waits for."""
+    return Trouble(reason="Paused", message=progress.message, after=progress.after)
+
+
 @dataclass
 class _Memory:
     """All stamps are awake seconds.
@@ -89,6 +96,7 @@ class _Memory:
     ending   how the attempt ended: finished | failed, "" while it runs
     began    of this process's interest; heard: whether the machine has answered a call about this job
     ours     this attempt was started while we looked, so its failure is news
+    runs     it was seen running: a pause does not stop it, and it is looked at
     again    when to call next; broken: how often large files arrived broken; silent: calls in a row that failed
     piece    of a large file, on its way: (which, its bytes); chunk: how large the next one is; sent: when this one was
     at       the number of the step that failed
@@ -107,6 +115,7 @@ class _Memory:
     ending: str = ""
     heard: bool = False
     ours: bool = False
+    runs: bool = False
     again: float = 0.0
     broken: int = 0
     piece: tuple[tuple[str, int], bytes] | None = field(default=None, repr=False)
@@ -197,11 +206,15 @@ class Guest:
         salt     see `job.pack`: tasks that are to be done each time give another one each time
         patient  the job may fail as often as it likes: no attempt is counted
         urgent   others wait for this machine: it is sent large files before they are
+        Nothing is begun while something is paused (`pauses.held`); what runs already is observed.
         Never waits and never raises InProgress: `after` and the key's being woken take its place.
         """
         memory = self._memory(machine, f"{task}/{salt}", wish)
         if memory.done or memory.again > self.env.clock.awake():
             return self._progress(memory)
+        stop = "" if memory.runs else held(self.env, machine)
+        if stop:
+            return Progress(state="held", message=said(stop), after=SOON)
         try:
             if memory.job is None:
                 memory.job = memory.shown = pack(make(), salt)
@@ -317,11 +330,13 @@ class Guest:
             case "over":
                 self._failed(memory, now, patient)
             case _:
-                memory.ours = memory.ours or polled.word in ("started", "running")
                 memory.again = now + min(_SLOWEST, max(_QUICKEST, (now - memory.began) / 40, self.book.under_way() * _BUSY))
+                memory.runs = polled.word in ("started", "running")
+                memory.ours = memory.ours or memory.runs
 
     def _failed(self, memory: _Memory, now: float, patient: bool) -> None:
         bad = [result for result in memory.results.values() if result.bad]
+        memory.runs = False
         memory.failed = bad[-1] if bad else StepResult(memory.current, "failed")
         memory.at = _finished(memory) + 1
         if memory.ours:

@@ -22,7 +22,7 @@ from .deregistration import leaving_balancers
 from .drain import DRAINED, Drains, Progress
 from .etcd import Members
 from .marks import launch_mark, made_by, place_of
-from .pauses import paused
+from .pauses import held
 
 LOOK = 2.0
 AGAIN = 30.0
@@ -45,7 +45,7 @@ class MachineEnd:
     def step(self, machine: Machine, key: Key) -> Result:
         if FINALIZER not in machine.finalizers:
             return Result()
-        stop = paused(self.env, machine)
+        stop = held(self.env, machine)
         if stop:
             return self._say(
                 machine, "Paused", f"it is to be deleted, but {stop} is paused; set spec.paused: false to let it go"
@@ -114,10 +114,6 @@ class MachineEnd:
                 return self._gone(machine, launch, index, name, key)
             if seen is not None and not seen.reached(where):
                 return self._cannot(machine, launch, f"{where} at Provider {place.name} does not answer")
-        if place.pause:
-            return self._say(
-                machine, "Paused", f"it is to be deleted, but {place.pause} is paused; set spec.paused: false there"
-            )
         if self._due(sent, state.phase if state is not None else None):
             self._ask(machine, place, Ref(id=known, mark=mark), key)
         self._say(machine, "Deleting", f"Provider {place.name} is deleting it")

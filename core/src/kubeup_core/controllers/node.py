@@ -248,7 +248,7 @@ class NodesController(Controller):
     # -- what others have asked for --------------------------------------------------------------------------------------
 
     def _token(self, cluster: Cluster, known: Known, key: Key) -> float | None:
-        if not known.asking or known.api.ok is not True:
+        if not known.asking or known.api.ok is not True or paused(self.env, cluster):
             return None
         workload = known.workload
         assert workload is not None

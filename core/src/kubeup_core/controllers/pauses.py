@@ -1,4 +1,5 @@
-"""Whether a change may be made: what is paused, from the object up to the installation. Called by the machine controllers.
+"""Whether a change may be made: what is paused, from the object up to the installation. Called by the controllers of
+machines and clusters, and by `guest.py` before steps are begun.
 
 A pause stops every change at a place and every decision that would lead to one; observing and reporting go on.
 """
@@ -26,3 +27,15 @@ def paused(env: Env, obj: Cluster | NodePool | Machine) -> str:
         if cluster is not None and cluster.spec.paused:
             return f"Cluster {cluster.name}"
     return ""
+
+
+def held(env: Env, machine: Machine) -> str:
+    """As `paused`, or the Provider that the machine is at: nothing may be done to it, nor to its Node."""
+    resolved = machine.status.resolved
+    place = env.places.get((resolved.provider if resolved is not None else machine.spec.provider) or "")
+    return paused(env, machine) or (place.pause if place is not None else "")
+
+
+def said(stop: str) -> str:
+    """In words: what is paused, and what to do."""
+    return f"{stop} is paused, so nothing is changed; set spec.paused: false there to go on"

@@ -20,7 +20,7 @@ from ..runtime.controller import Env, Key
 from .access import Reach, not_reached
 from .bootstraps import Bootstraps, bootstrapper_of
 from .certificates import RENEW
-from .guest import Guest, Progress
+from .guest import Guest, Progress, paused
 from .nodes import Nodes
 from .plans import cluster_plan, control_planes, node_plan
 from .troubles import LATER, RARELY, SOON, Trouble
@@ -80,6 +80,8 @@ class Renewing:
             return not_reached(error, machine)
         if progress.error is not None:
             return not_reached(progress.error, machine)
+        if progress.state == "held":
+            return paused(progress)
         if progress.state == "done":
             self._done(cluster, state, renewal, machine)
             return Trouble(reason="Renewing", message=f"{machine.name} has new certificates", after=0.1)

@@ -13,7 +13,7 @@ from ..plugins import PluginError
 from ..runtime.controller import Env, Key
 from .access import Reach, not_reached
 from .bootstraps import bootstrapper_of
-from .guest import Guest
+from .guest import Guest, paused
 from .plans import cluster_plan, node_plan
 from .troubles import SOON, Trouble
 
@@ -48,6 +48,8 @@ class Settling:
             return not_reached(error, machine)
         if progress.state == "done":
             return None
+        if progress.state == "held":
+            return paused(progress)
         doing = f"{machine.name} {progress.title or 'settles'}, because {newest.name} has joined"
         if progress.state == "failed":
             last = progress.tail.strip().splitlines()[-1:] or ["it printed nothing"]

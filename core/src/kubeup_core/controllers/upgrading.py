@@ -17,6 +17,7 @@ from ..runtime.controller import Env, Key
 from .access import Reach, not_reached
 from .bootstraps import Bootstraps, bootstrapper_of
 from .guest import Guest
+from .pauses import held, said
 from .plans import cluster_plan, control_planes, node_plan
 from .troubles import LATER, SOON, Trouble
 from .worker_upgrades import WorkerUpgrades, told
@@ -85,6 +86,9 @@ class Upgrading:
         if not behind:
             return None
         chosen = behind[0]
+        stop = held(self.env, chosen)
+        if stop:
+            return Trouble(reason="Paused", message=f"{chosen.name} is not upgraded: {said(stop)}", after=SOON)
         if not chosen.status.is_true("Ready"):
             return Trouble(
                 reason="Upgrading", message=f"{chosen.name} is upgraded to {state.next} when it is Ready", after=SOON

@@ -26,8 +26,9 @@ from ..workload import Workload
 from .access import Reach, not_reached
 from .bootstraps import Bootstraps, bootstrapper_of
 from .drain import Round, drain_round, keepers, pod_names
-from .guest import Guest, Progress
+from .guest import Guest, Progress, paused
 from .nodes import Nodes, NodeView, pool_of
+from .pauses import held, said
 from .plans import cluster_plan, node_plan
 from .rollout import amounts
 from .troubles import LATER, SOON, Trouble
@@ -72,6 +73,10 @@ class WorkerUpgrades:
         behind = [m for m in workers.values() if self.version(m) not in ("", state.version) and m.uid not in state.workers]
         if not behind:
             return found[0] if found else None
+        stopped = [m for m in behind if held(self.env, m)]
+        behind = [m for m in behind if m not in stopped]
+        if not behind:
+            return found[0] if found else _paused(self.env, stopped[0])
         chosen = behind[0]
         pool = self._pool(chosen)
         busy = [workers[uid] for uid in state.workers]
@@ -148,9 +153,12 @@ class WorkerUpgrades:
         view = self.nodes.of(machine)
         if view is None:
             return Trouble(reason="Upgrading", message=f"{machine.name} is being upgraded; its Node is looked at", after=SOON)
+        stopped = _paused(self.env, machine)
         try:
             if view.kubelet_version == state.version:
-                return self._open(cluster, machine, view, state.version)
+                return stopped or self._open(cluster, machine, view, state.version)
+            if stopped is not None and machine.uid not in self._empty:
+                return stopped
             return self._drain(cluster, machine, state.version) or self._upgrade(cluster, machine, state.version)
         except InProgress as running:
             return Trouble(reason="Upgrading", message=f"{machine.name} is being upgraded", after=running.after or SOON)
@@ -224,6 +232,11 @@ class WorkerUpgrades:
         return self.env.calls.background(pool_of(cluster.uid), about, f"{verb} for an upgrade", fn, wake=wake)
 
 
+def _paused(env: Env, machine: Machine) -> Trouble | None:
+    stop = held(env, machine)
+    return Trouble(reason="Paused", message=f"{machine.name} is not upgraded: {said(stop)}", after=SOON) if stop else None
+
+
 def close_and_drain(workload: Workload, name: str) -> Round:
     """Close the Node, with a note that it was kubeup, and ask its pods to leave. Blocks: for a thread."""
     try:
@@ -248,6 +261,8 @@ def alone(machine: Machine) -> bool:
 
 def told(machine: Machine, version: str, progress: Progress) -> Trouble:
     """How far the steps are on one machine."""
+    if progress.state == "held":
+        return paused(progress)
     words = "its kubelet is awaited" if progress.state == "done" else progress.words
     message = f"{machine.name} is being upgraded to {version}: {words}"
     if progress.state == "failed":
