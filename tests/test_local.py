@@ -119,6 +119,7 @@ def test_on_a_terminal_a_step_is_a_bar_with_the_time_left(monkeypatch: pytest.Mo
     ours, theirs = os.openpty()
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr("sys.stderr", terminal)
+        monkeypatch.setattr(progress.Step, "elapsed", 0.0)
         with progress.step("Image of machines", about=75):
             pass
         shown = ""

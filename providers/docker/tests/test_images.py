@@ -216,4 +216,6 @@ def test_what_mmdebstrap_said_last_is_shown_when_it_fails(place, names, capsys, 
 def test_without_mmdebstrap_it_says_how_to_get_it(place, names, capsys, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert command.main(["image", "--host", place.engine.host, "--name", names[1]]) == 1
-    assert "apt-get install mmdebstrap" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "apt-get install mmdebstrap" in said
+    assert "`docker save kubeup-debian:12` there and `docker load` here" in said

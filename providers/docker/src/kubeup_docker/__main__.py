@@ -57,7 +57,10 @@ def image(
     except SupplierError as error:
         return f"{error.message}. {error.remedy}".rstrip(". ") + "."
     except FileNotFoundError:
-        return "mmdebstrap is not on this machine. On Debian: sudo apt-get install mmdebstrap"
+        return (
+            "mmdebstrap is not on this machine. On Debian: sudo apt-get install mmdebstrap. Elsewhere: make the image on a Debian "
+            f"machine, with --host naming this engine, or with `docker save {NAME}` there and `docker load` here"
+        )
     except subprocess.CalledProcessError as error:
         return f"{error.stderr or ''}mmdebstrap failed with exit code {error.returncode}; what it said last stands above"
     return ""
