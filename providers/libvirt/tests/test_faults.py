@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import shutil
 import signal
 import subprocess
 import threading
 from pathlib import Path
 
 import pytest
+from kubeup_artifacts.sshd import Sshd, key_pair
 from kubeup_core import InvalidSpec, NoCapacity, NotReady, Outcome, Phase, Scope, SupplierError, VolumeSpec
 
 
@@ -58,6 +60,35 @@ def test_a_libvirtd_that_falls_silent_is_not_ready_and_nobody_waits_for_it_for_e
         place.hypervisor.signal(signal.SIGCONT)
         monkeypatch.undo()
     assert not seen(place).items
+
+
+@pytest.mark.skipif(shutil.which("virt-ssh-helper") is None, reason="virt-ssh-helper is not on this machine")
+def test_a_libvirt_of_another_host_over_ssh_is_used_and_is_not_ready_when_its_sshd_dies(place, tmp_path: Path) -> None:
+    private, public = key_pair()
+    sshd = Sshd(tmp_path / "sshd", public, private=("/run/libvirt",))
+    sshd.inside("/run/libvirt").mkdir()
+    (sshd.inside("/run/libvirt") / "libvirt-sock").symlink_to(place.hypervisor.folder / "run/libvirt/libvirt-sock")
+    key, ssh, known = tmp_path / "id", tmp_path / "ssh", tmp_path / "known_hosts"
+    key.write_text(private)
+    key.chmod(0o600)
+    sshd.start()
+    try:
+        known.write_text(f"[127.0.0.1]:{sshd.port} {sshd.host_key}\n")
+        ssh.write_text(f'#!/bin/sh\nexec ssh -F none -o UserKnownHostsFile={known} "$@"\n')
+        ssh.chmod(0o755)
+        place.rebuild(uri=f"qemu+ssh://root@127.0.0.1:{sshd.port}/system?keyfile={key}&command={ssh}")
+        launch = place.launch()
+        assert place.machines.launch(launch)[0].outcome is Outcome.MADE
+        (machine,) = seen(place).items
+        assert machine.phase is Phase.RUNNING
+        sshd.stop()
+        with pytest.raises(NotReady):
+            seen(place)
+        sshd.start()
+        assert place.machines.delete([machine.ref])[0].outcome is Outcome.MADE
+        assert not seen(place).items
+    finally:
+        sshd.stop()
 
 
 @pytest.fixture
