@@ -25,8 +25,14 @@ EVERYTHING = {
         "etcd": {"quota-backend-bytes": "8589934592"},
         "kubelet": {"v": "4"},
     },
+    "kubelet": {"maxPods": 30},
+    "kubeProxy": {"metricsBindAddress": "0.0.0.0:10249"},
     "certSans": ["api.example"],
     "dns": False,
+    "dnsDomain": "demo.local",
+    "bindPort": 7443,
+    "initTimeout": 200,
+    "joinTimeout": 100,
     "proxyMode": "none",
     "skipPhases": ["addon/kube-proxy", "preflight"],
 }
@@ -100,6 +106,19 @@ def test_the_rendering_is_the_one_that_was_reviewed(api, what, plan, node):
     else:
         rendered = documents.render(documents.join(cluster, machine, settings, "abcdef.0123456789abcdef"))
     assert rendered.decode() == (Path(__file__).parent / "golden" / f"{what}-{api}.yaml").read_text()
+
+
+@pytest.mark.parametrize("api", VERSIONS)
+def test_everything_that_can_be_set_is_where_it_was_reviewed_to_be(api, plan, node):
+    cluster, settings = plan(VERSIONS[api], names=("api.demo",)), KubeadmConfig.model_validate(EVERYTHING)
+    taints = (Taint(key="dedicated", value="db"),)
+    plane, worker = node("controlPlane", provider_id="sim://1"), node(labels={"pool": "a"}, taints=taints)
+    rendered = [
+        *documents.init(cluster, plane, settings),
+        *documents.join(cluster, plane, settings, "abcdef.0123456789abcdef"),
+        *documents.join(cluster, worker, settings, "abcdef.0123456789abcdef"),
+    ]
+    assert documents.render(rendered).decode() == (Path(__file__).parent / "golden" / f"everything-{api}.yaml").read_text()
 
 
 def test_the_ca_is_pinned_by_the_hash_that_openssl_computes(plan):

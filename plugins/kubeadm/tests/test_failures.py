@@ -16,7 +16,8 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from kubeup_core.bootstrapper import Archive, Secrets, Step, Task
+import yaml
+from kubeup_core.bootstrapper import Archive, Secrets, Step, Taint, Task
 from kubeup_kubeadm import build, documents
 from kubeup_kubeadm.config import KubeadmConfig
 from kubeup_kubeadm.download import Places, listed
@@ -263,6 +264,14 @@ def test_another_version_than_the_one_that_was_asked_for_is_told(box, plan, node
     assert box.sh(step(Task.PREPARE, "kubernetes", plan("v1.20.2", repository="https://mirror/"), node()).check)[0] == 0
 
 
+def _lost(ours: object, theirs: object, path: str = "") -> list[str]:
+    """What kubeadm did not keep of a document: fields that it does not know."""
+    if not isinstance(ours, dict) or not isinstance(theirs, dict):
+        return []
+    lost = [f"{path}.{key}" for key in ours if key not in theirs]
+    return lost + [one for key in ours if key in theirs for one in _lost(ours[key], theirs[key], f"{path}.{key}")]
+
+
 def test_the_real_kubeadm_takes_the_configuration(plan, node, kubernetes_binaries, tmp_path):
     settings = KubeadmConfig.model_validate({"imageRepository": "kubeup.local", "dns": False, "images": {"etcd": "3.4.23-0"}})
     kubeadm, config = kubernetes_binaries("v1.20.2") / "kubeadm", tmp_path / "kubeadm.yaml"
@@ -277,6 +286,30 @@ def test_the_real_kubeadm_takes_the_configuration(plan, node, kubernetes_binarie
         done = subprocess.run([kubeadm, *command, *flag, str(config)], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         assert "unknown field" not in done.stderr
+    everything = {
+        **{"imageRepository": "mirror.example/k8s", "images": {"etcd": "3.4.23-0", "coredns": "1.7.0"}, "dns": False},
+        **{"featureGates": {"CSIMigration": True}, "kubelet": {"maxPods": 30}, "kubeProxy": {"mode": "ipvs"}},
+        **{"certSans": ["api.example"], "dnsDomain": "demo.local", "bindPort": 7443, "skipPhases": ["preflight"]},
+        "extraArgs": {part: {"v": "2"} for part in ("apiServer", "controllerManager", "scheduler", "etcd", "kubelet")},
+    }
+    every = KubeadmConfig.model_validate(everything)
+    external = KubeadmConfig.model_validate({"etcd": {"endpoints": ["https://10.1.0.1:2379"]}})
+    worker = node(provider_id="x://1", labels={"a": "b"}, taints=(Taint(key="k", value="v"),))
+    for documented in (
+        documents.init(plan("v1.20.2"), node("controlPlane"), every),
+        documents.init(plan("v1.20.2"), node("controlPlane"), external),
+        documents.join(plan("v1.20.2"), node("controlPlane"), every, "abcdef.0123456789abcdef"),
+        documents.join(plan("v1.20.2"), worker, every, "abcdef.0123456789abcdef"),
+    ):
+        config.write_bytes(documents.render(documented))
+        done = subprocess.run(
+            [kubeadm, "config", "migrate", "--old-config", str(config)], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        assert "unknown field" not in done.stderr
+        for document, of in ((d, d["kind"]) for d in yaml.safe_load_all(done.stdout)):
+            ours = next((d for d in documented if d["kind"] == of), None)
+            assert ours is None or _lost(ours, document) == [], of
     assert (tmp_path / "pki" / "apiserver.crt").exists()
     assert "server: https://10.0.0.10:6443" in (tmp_path / "admin.conf").read_text()
 
