@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+from kubeup_core.controllers.control_plane import resolve
 from kubeup_core.controllers.plans import cluster_plan
 from kubeup_core.controllers.troubles import Trouble
 from kubeup_core.errors import InvalidSpec
 from kubeup_core.kinds import Cluster, LoadBalancer, Machine, Secret
+from kubeup_core.kinds.cluster import ClusterStatus
 from kubeup_core.pki import make_authority
 from kubeup_core.statuses import Invalid
 from kubeup_core.supplier import Problem
@@ -570,3 +573,69 @@ def made_by_the_workload(h: Harness) -> None:
     metadata = {"name": "disk", "annotations": {"pv.kubernetes.io/provisioned-by": "disks.example.org"}}
     post("POST", "/api/v1/persistentvolumes", body={"metadata": metadata, "spec": spec})
     h.workload().requests.clear()
+
+
+# -- the pod network -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wish", "networks", "decided"),
+    [
+        ("auto", [("a", True)], "bridge"),
+        ("auto", [("a", False)], "flannel"),
+        ("auto", [("a", True), ("b", True)], "flannel"),
+        ("auto", [], "bridge"),
+        ("auto", [("", False)], None),
+        ("bridge", [("a", True)], "bridge"),
+        ("bridge", [("", False)], None),
+        ("flannel", [("a", True)], "flannel"),
+        ("none", [("", False)], "none"),
+    ],
+)
+def test_routes_are_chosen_on_one_flat_network_and_an_overlay_elsewhere(
+    wish: str, networks: list[tuple[str, bool]], decided: str | None
+) -> None:
+    declared, status = pod_network(wish, networks)
+    assert resolve(declared, status) is None
+    assert status.resolved is not None
+    assert status.resolved.cni == decided
+
+
+@pytest.mark.parametrize("networks", [[("a", False)], [("a", True), ("b", True)]])
+def test_routes_that_were_asked_for_are_refused_where_machines_are_not_on_one_flat_network(
+    networks: list[tuple[str, bool]],
+) -> None:
+    declared, status = pod_network("bridge", networks)
+    found = resolve(declared, status)
+    assert found is not None
+    assert (found.reason, found.stalled) == ("NetworkNotFlat", True)
+    assert status.resolved is not None
+    assert status.resolved.cni is None
+    status.resolved.cni = "bridge"
+    assert resolve(declared, status) is None, "what a cluster was made with stays"
+
+
+def test_a_cluster_that_asks_for_routes_where_there_are_none_says_so_and_makes_no_machine(
+    tmp_path: Path, rehearsal: Rehearsal
+) -> None:
+    with Harness(tmp_path, plugins=rehearsal.plugins(), cloud={"boot_seconds": (1, 1), "flat": False}) as h:
+        h.provider()
+        cluster(h, network={"cni": "bridge"})
+        h.until(lambda: h.condition(Cluster, "demo", "KubernetesValid")[:2] == ("False", "NetworkNotFlat"), 600)
+        assert h.machines() == []
+        h.edit(Cluster, "demo", spec={"network": {"cni": "auto"}})
+        h.until(lambda: h.condition(Cluster, "demo", "KubernetesValid")[0] == "True", 600)
+        resolved = demo(h).status.resolved
+        assert resolved is not None
+        assert resolved.cni == "flannel"
+
+
+def pod_network(wish: str, networks: list[tuple[str, bool]]) -> tuple[Cluster, ClusterStatus]:
+    kubernetes = {"version": "v1.34.1", "bootstrapper": NAME}
+    spec = {"provider": "sim", "kubernetes": kubernetes, "network": {"cni": wish}}
+    declared = Cluster.model_validate({"metadata": {"name": "demo"}, "spec": spec})
+    records = [
+        {"provider": f"p{i}", "id": "n", "state": "Running", "fabric": fabric, "flat": flat}
+        for i, (fabric, flat) in enumerate(networks)
+    ]
+    return declared, ClusterStatus.model_validate({"networks": records})

@@ -104,8 +104,12 @@ class ClusterController(Controller):
         """Keys, endpoint, control planes, kubeconfig, addons: each as far as the one before allows. -> what it waits for."""
         if cluster_blocks(cluster, self.env.plugins.bootstrappers) and status.condition("KubernetesValid") is None:
             return None
-        resolve(cluster, status)
-        found = self._ssh_keys(cluster) or self.certificates.ensure_keys(cluster) or self.endpoints.check(cluster, status)
+        found = (
+            resolve(cluster, status)
+            or self._ssh_keys(cluster)
+            or self.certificates.ensure_keys(cluster)
+            or self.endpoints.check(cluster, status)
+        )
         found = self.control_plane.check(cluster, status, found)
         if found is not None:
             return found

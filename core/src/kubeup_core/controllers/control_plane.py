@@ -275,24 +275,31 @@ def _since(machine: Machine) -> str:
     return (joined.last_transition_time if joined is not None and joined.status == "True" else None) or "9999"
 
 
-def resolve(cluster: Cluster, status: ClusterStatus) -> None:
+def resolve(cluster: Cluster, status: ClusterStatus) -> Trouble | None:
     """status.resolved.source and cni. The latter is decided once, when the networks are known: routes between machines work where
-    all are on one flat network."""
+    all are on one flat network. -> why the one that was asked for does not."""
     status.resolved = status.resolved or Resolved()
     kubernetes = cluster.spec.kubernetes
     assert kubernetes is not None
     bundled = kubernetes.source == "auto" and kubernetes.bundle is not None
     status.resolved.source = "bundle" if bundled else kubernetes.source
-    if status.resolved.cni:
-        return
     wish = cluster.spec.network.cni
-    if wish != "auto":
-        status.resolved.cni = wish
-        return
+    if status.resolved.cni or wish in ("flannel", "none"):
+        status.resolved.cni = status.resolved.cni or wish
+        return None
     if any(not n.fabric for n in status.networks):
-        return
+        return None
     flat = all(n.flat for n in status.networks) and len({n.fabric for n in status.networks}) <= 1
+    if wish == "bridge" and not flat:
+        return Trouble(
+            reason="NetworkNotFlat",
+            message="spec.network.cni: bridge needs routes from machine to machine, and its machines are not all on one flat network; "
+            "choose auto or flannel",
+            after=LATER,
+            stalled=True,
+        )
     status.resolved.cni = "bridge" if flat else "flannel"
+    return None
 
 
 def _wanted(cluster: Cluster, status: ClusterStatus) -> NodePool:

@@ -74,9 +74,7 @@ class ClusterNetwork(Model):
         default="auto", alias="machineCIDR", description="Addresses of machines. Immutable"
     )
     cni: Literal["auto", "bridge", "flannel", "none"] = Field(default="auto", description="Pod network")
-    routed: bool = Field(
-        default=False, description="Networks of different providers reach each other; joining machines check it"
-    )
+    routed: bool = Field(default=False, description="Your word that networks of different providers reach each other")
 
 
 class Endpoint(Model):
