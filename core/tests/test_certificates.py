@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 
 import pytest
+from kubeup_core.controllers.control_plane import checked
 from kubeup_core.controllers.renewing import REQUEST, read
 from kubeup_core.errors import Unknown
 from kubeup_core.kinds import Cluster, Machine
-from kubeup_core.kinds.cluster import ControlPlaneStatus
+from kubeup_core.kinds.cluster import ControlPlaneStatus, MachineCertificates
 from kubeup_core.objects import parse_timestamp
 from kubeup_core.pki import make_authority
 from kubeup_core.testing.harness import Crash, Harness
@@ -178,3 +179,12 @@ def test_output_that_names_no_certificate_is_not_believed() -> None:
     ):
         with pytest.raises(Unknown):
             read(bad)
+
+
+def test_reading_certificates_asks_for_no_functional_check_and_renewing_them_does() -> None:
+    versions, status = {"uid": "v1.34.1"}, ControlPlaneStatus()
+    before = checked(versions, status)
+    status.certificates = [MachineCertificates(machine="m", uid="uid", read="2026-01-01T00:00:00Z")]
+    assert checked(versions, status) == before
+    status.certificates[0].renewed = "2026-01-01T00:00:00Z"
+    assert checked(versions, status) != before

@@ -7,6 +7,7 @@ kubeup makes two machines begin, or two join etcd at once. Machines are made by 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Literal
 
@@ -260,13 +261,18 @@ class ControlPlane:
         if unsettled is not None:
             return unsettled
         versions = {m.uid: self.upgrading.workers.version(m) for m in living}  # checked anew after each upgrade and renewal
-        renewed = sorted(r.renewed for r in state.certificates)
-        round_ = ",".join([*sorted(f"{uid} {version}" for uid, version in versions.items()), *renewed])
+        round_ = checked(versions, state)
         gate = self.nodes.gate(cluster, round_, (self.controller, Key(cluster.namespace, cluster.name)))
         if gate.ok:
             return self.upgrading.step(cluster, state) or self.renewing.step(cluster, state)
         known = gate.ok is False or not status.is_true("ControlPlaneReady")  # a process that starts has not checked it yet
         return Trouble(reason="Checking" if known else "Starting", message=gate.message, after=SOON)
+
+
+def checked(versions: Mapping[str, str], state: ControlPlaneStatus) -> str:
+    """What a functional check was made of: each machine's version, by uid, and each renewal of its certificates, not their reading."""
+    renewed = sorted(r.renewed for r in state.certificates if r.renewed)
+    return ",".join([*sorted(f"{uid} {version}" for uid, version in versions.items()), *renewed])
 
 
 def _since(machine: Machine) -> str:
