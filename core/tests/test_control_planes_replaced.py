@@ -23,6 +23,17 @@ def harness(rehearsed: Harness) -> Harness:
     return rehearsed
 
 
+def test_one_of_a_cluster_with_external_etcd_is_replaced_without_asking_any_etcd(
+    harness: Harness, rehearsal: Rehearsal
+) -> None:
+    rehearsal.external = True
+    former, members = harness.get(Machine, PLANES[1]), dict(rehearsal.etcd)
+    harness.delete(Machine, PLANES[1])
+    harness.until(lambda: former.uid not in [m.uid for m in harness.machines()], 600)
+    assert rehearsal.etcd == members
+    harness.ready(3, 1200)
+
+
 def test_three_control_planes_are_three_members_of_etcd(harness: Harness, rehearsal: Rehearsal) -> None:
     assert sorted(rehearsal.etcd) == sorted(PLANES)
     assert harness.workload().nodes() == sorted(PLANES)

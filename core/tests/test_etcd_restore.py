@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from kubeup_core.controllers.etcd_restore import REQUEST
+from kubeup_core.controllers.etcd_snapshots import REQUEST as SNAPSHOT_REQUEST
 from kubeup_core.kinds import Cluster, Machine
 from kubeup_core.testing.harness import Crash, Harness
 from kubeup_core.testing.rehearsal import NAME, Rehearsal
@@ -225,3 +226,15 @@ def test_the_same_request_is_met_once(harness: Harness, rehearsal: Rehearsal) ->
     harness.crash()
     harness.advance(1200)
     assert restored(harness) == 1
+
+
+def test_an_external_etcd_is_neither_restored_nor_snapshotted(harness: Harness, rehearsal: Rehearsal) -> None:
+    rehearsal.external = True
+    former = {m.uid for m in planes(harness)}
+    ask(harness)
+    harness.until(lambda: restore(harness).get("refused"), 600)
+    assert "external" in restore(harness)["refused"]
+    assert {m.uid for m in planes(harness) if not m.deleting} == former
+    harness.edit(Cluster, "demo", metadata={"annotations": {SNAPSHOT_REQUEST: "t1"}})
+    harness.until(lambda: harness.condition(Cluster, "demo", "EtcdSnapshots")[1] == "InvalidSpec", 600)
+    assert not any(step == "snapshot" for _, step in harness.cloud.guest.jobs.runs)

@@ -28,7 +28,7 @@ GOOD = """
         def steps(self, task, cluster, node, secrets=None): return []
         def addons(self, cluster): return []
         def certificates(self, cluster): return ""
-        def etcd_list(self): return "true"
+        def etcd_list(self, cluster): return "true"
         def etcd_members(self, output): return []
         def etcd_remove(self, member): return "true"
 

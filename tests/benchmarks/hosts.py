@@ -48,7 +48,7 @@ class Sleepy:
         return tuple(Step(name=f"step-{{n}}", title="sleeps", script="sleep {SLEEP}") for n in range({STEPS}))
     def addons(self, cluster: Any) -> Any: return ()
     def certificates(self, cluster: Any) -> str: return ""
-    def etcd_list(self) -> str: return "true"
+    def etcd_list(self, cluster) -> str: return "true"
     def etcd_members(self, output: bytes) -> Any: return ()
     def etcd_remove(self, member: Any) -> str: return "true"
 

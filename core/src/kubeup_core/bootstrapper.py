@@ -217,8 +217,8 @@ class Bootstrapper(Protocol):
 
     # What follows are scripts for a living control plane; their output is read by the functions beside them.
 
-    def etcd_list(self) -> str:
-        """Shell that prints etcd's member list."""
+    def etcd_list(self, cluster: ClusterPlan) -> str:
+        """Shell that prints etcd's member list. "": etcd is not the cluster's own: no member is taken out, no snapshot taken."""
         ...
 
     def etcd_members(self, output: bytes) -> Sequence[EtcdMember]:

@@ -72,7 +72,7 @@ class Toyd:
     def certificates(self, cluster: ClusterPlan) -> str:
         return ""
 
-    def etcd_list(self) -> str:
+    def etcd_list(self, cluster: ClusterPlan) -> str:
         return "toyd members --json"
 
     def etcd_members(self, output: bytes) -> Sequence[EtcdMember]:

@@ -24,6 +24,7 @@ def test_nothing_has_to_be_written():
         ({"ignorePreflightErrors": [{"name": "Swap; reboot", "reason": "x"}]}, "match pattern"),
         ({"etcd": {"endpoints": ["10.0.0.1:2379"]}}, "https://host:2379"),
         ({"etcd": {"endpoints": []}}, "at least 1 item"),
+        ({"etcd": {"endpoints": ["http://10.0.0.1:2379"]}}, "are to be https"),
         ({"registryMirrors": {"../etc": ["http://a"]}}, "is not a registry's name"),
         ({"registryMirrors": {"docker.io": ["a"]}}, "is not a URL"),
         ({"kubelet": {"kind": "X"}}, "kind and apiVersion are kubeup's"),
@@ -48,3 +49,11 @@ def test_the_plugin_registers_its_bootstrapper():
     kind = found.bootstrapper("kubeadm")
     assert kind.config is KubeadmConfig
     assert kind.build().newest().startswith("v1.")
+
+
+def test_an_etcd_that_is_somebody_elses_has_no_members_here(plan):
+    from kubeup_kubeadm import build
+
+    outside = {"endpoints": ["http://10.0.0.1:2379"], "caFile": "", "certFile": "", "keyFile": ""}
+    assert build().etcd_list(plan(config={"etcd": outside})) == ""
+    assert build().etcd_list(plan()) != ""

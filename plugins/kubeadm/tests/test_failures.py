@@ -197,7 +197,7 @@ def test_a_cni_plugin_that_is_missing_is_told(box, plan, node):
 def test_an_etcd_that_does_not_run_is_told(box, plan, node):
     assert "etcd does not run on this machine" in told(box.run(step(Task.SNAPSHOT, "snapshot", plan(), node())))
     assert "there is no snapshot at" in told(box.run(step(Task.RESTORE, "restore", plan(), node())))
-    assert "the etcd of this machine does not answer" in told(box.sh(BOOTSTRAPPER.etcd_list()))
+    assert "the etcd of this machine does not answer" in told(box.sh(BOOTSTRAPPER.etcd_list(plan())))
 
 
 @pytest.mark.parametrize(("task", "role"), [(Task.INIT, "controlPlane"), (Task.JOIN, "worker")])

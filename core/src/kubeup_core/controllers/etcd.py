@@ -16,6 +16,8 @@ from ..kinds.machine import ABANDON
 from ..plugins import PluginError
 from ..runtime.controller import Env, Key
 from .access import Reach, not_reached
+from .bootstraps import bootstrapper_of
+from .plans import cluster_plan
 from .troubles import SOON, Trouble
 
 ASK = 20.0
@@ -40,14 +42,17 @@ class Members:
         if not joined:
             return None  # there is no etcd but its own
         try:
-            bootstrapper = self.env.plugins.bootstrapper(cluster.spec.kubernetes.bootstrapper).build()
+            bootstrapper = bootstrapper_of(self.env, cluster)
+            asking = bootstrapper.etcd_list(cluster_plan(self.env, cluster))
         except PluginError as error:
             return Trouble(reason="BootstrapperMissing", message=f"{error.message}; {error.remedy}", after=SOON)
-        if not bootstrapper.etcd_list():
+        if not asking:
             return None  # etcd is not ours
-        return self._take_out(machine, joined, bootstrapper, key)
+        return self._take_out(machine, joined, bootstrapper, asking, key)
 
-    def _take_out(self, machine: Machine, joined: list[Machine], bootstrapper: Bootstrapper, key: Key) -> Trouble | None:
+    def _take_out(
+        self, machine: Machine, joined: list[Machine], bootstrapper: Bootstrapper, asking: str, key: Key
+    ) -> Trouble | None:
         alive = sorted((m for m in joined if not m.deleting), key=lambda m: (not m.status.is_true("Ready"), m.name))
         lost = Trouble(
             reason="EtcdNeedsQuorum",
@@ -59,7 +64,7 @@ class Members:
         )
         for asked in alive:
             try:
-                members = self._ask(asked, bootstrapper, key)
+                members = self._ask(asked, bootstrapper, asking, key)
                 member = member_of(members, machine)
                 if member is None:
                     return None
@@ -75,8 +80,8 @@ class Members:
                 lost = Trouble(reason=lost.reason, message=f"{lost.message} ({asked.name}: {told.message})", after=SOON)
         return lost
 
-    def _ask(self, machine: Machine, bootstrapper: Bootstrapper, key: Key) -> Sequence[EtcdMember]:
-        done = self.reach.run(machine, bootstrapper.etcd_list(), timeout=ASK, key=key, verb="etcd members")
+    def _ask(self, machine: Machine, bootstrapper: Bootstrapper, asking: str, key: Key) -> Sequence[EtcdMember]:
+        done = self.reach.run(machine, asking, timeout=ASK, key=key, verb="etcd members")
         if done.code != 0:
             raise NotReady(f"etcd on {machine.name} did not answer: {_tail(done.output)}")
         return bootstrapper.etcd_members(done.output)
@@ -89,6 +94,11 @@ class Members:
     def _control_planes(self, cluster: Cluster) -> Iterable[Machine]:
         machines: list[Machine] = self.env.cache.by(Machine, "cluster", f"{cluster.namespace}/{cluster.name}")
         return [m for m in machines if m.spec.role == "controlPlane"]
+
+
+def external(env: Env, cluster: Cluster) -> bool:
+    """etcd is somebody else's: nothing of it is on the control planes. Raises PluginError, SupplierError."""
+    return not bootstrapper_of(env, cluster).etcd_list(cluster_plan(env, cluster))
 
 
 def restoring(cluster: Cluster) -> bool:

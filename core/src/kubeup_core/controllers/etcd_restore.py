@@ -30,6 +30,7 @@ from ..statuses import NotFound as NoSuchObject
 from .access import Reach, not_reached
 from .bootstraps import Bootstraps, bootstrapper_of
 from .endpoint import on_machine
+from .etcd import external
 from .etcd_snapshots import credentials, of
 from .guest import Guest, Progress, paused
 from .members import address_of
@@ -111,6 +112,8 @@ class Restoring:
     ) -> Trouble:
         """Everything that can be wrong is found out before anything is changed."""
         name = asked.split()[0]
+        if external(self.env, cluster):
+            raise _Refused("the cluster's etcd is an external one: restore it with that etcd's own tools")
         self._fetch(cluster, name)
         if on_machine(cluster, status) and not any(self.book.joined(m) for m in _living(machines)):
             raise _Refused(

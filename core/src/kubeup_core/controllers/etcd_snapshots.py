@@ -31,8 +31,8 @@ from ..runtime.controller import Controller, Env, Key, Result, Watch
 from ..snapshots import SUFFIX, SnapshotStore, Stored
 from .access import Reach
 from .bootstraps import bootstrapper_of
-from .etcd import restoring
-from .guest import Guest
+from .etcd import external, restoring
+from .guest import Guest, Progress
 from .nodes import Told
 from .pauses import held, paused
 from .plans import cluster_plan, control_planes, node_plan
@@ -148,6 +148,12 @@ class EtcdSnapshotsController(Controller):
 
     def _step(self, cluster: Cluster, key: Key) -> float | None:
         spec, known = cluster.spec.etcd.snapshots, self.book.of(cluster.uid)
+        if external(self.env, cluster):
+            raise InvalidSpec(
+                "the cluster's etcd is an external one, of which no snapshots are taken",
+                path="spec.etcd.snapshots",
+                remedy="leave out spec.etcd.snapshots.to, and take them with that etcd's own tools",
+            )
         url, data, keep = spec.to or "", credentials(self.env, cluster), spec.keep
         plugins = self.env.plugins
         plugins.snapshot_store(url, data).close()  # a URL that is none is told before anything is taken
@@ -171,8 +177,9 @@ class EtcdSnapshotsController(Controller):
         if uid != machine.uid:  # the one that it was begun on is not Ready any more
             at, _ = self._taking[cluster.uid] = (now, machine.uid)
         name = name_of(cluster, at)
-        if not self._taken(cluster, machine, key, name):
-            return self._wait
+        taking = self._taken(cluster, machine, key, name)
+        if taking.state != "done":
+            return taking.after
         reach = self.reach
 
         def keep_it() -> tuple[Stored, ...]:
@@ -186,7 +193,7 @@ class EtcdSnapshotsController(Controller):
         self._tell(cluster, Known(told=told, stored=stored, request=asked, next=due))
         return max(due - self.env.clock.wall(), 0.1)
 
-    def _taken(self, cluster: Cluster, machine: Machine, key: Key, name: str) -> bool:
+    def _taken(self, cluster: Cluster, machine: Machine, key: Key, name: str) -> Progress:
         """The bootstrapper's steps leave it on the machine."""
 
         def make() -> Sequence[Step]:
@@ -202,10 +209,7 @@ class EtcdSnapshotsController(Controller):
                 f"step {progress.step} on {machine.name} failed with exit code {progress.exit_code}: {progress.tail[-300:].strip()}",
                 remedy=progress.remedy,
             )
-        self._wait = progress.after
-        return progress.state == "done"
-
-    _wait: float | None = None
+        return progress
 
     def _machine(self, cluster: Cluster) -> Machine:
         ready = [m for m in control_planes(self.env, cluster) if not m.deleting and m.status.is_true("Ready")]

@@ -93,8 +93,8 @@ class Kubeadm:
     def certificates(self, cluster: ClusterPlan) -> str:
         return steps.certificates(KubeadmConfig.model_validate(cluster.config))
 
-    def etcd_list(self) -> str:
-        return etcd.list_script()
+    def etcd_list(self, cluster: ClusterPlan) -> str:
+        return "" if KubeadmConfig.model_validate(cluster.config).etcd is not None else etcd.list_script()
 
     def etcd_members(self, output: bytes) -> Sequence[EtcdMember]:
         return etcd.members(output)

@@ -64,6 +64,15 @@ class ExternalEtcd(_Model):
                 raise ValueError(f"{url!r} is not of the form https://host:2379")
         return value
 
+    @model_validator(mode="after")
+    def _safe(self) -> ExternalEtcd:
+        """http is for an etcd without certificates, and says so by having none."""
+        if (self.ca_file or self.cert_file or self.key_file) and any(url.startswith("http:") for url in self.endpoints):
+            raise ValueError(
+                "etcd's endpoints are to be https; for one without certificates, set caFile, certFile and keyFile to ''"
+            )
+        return self
+
 
 class IgnoredError(_Model):
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*$", description="As kubeadm prints it in [ERROR Name]; never `all`")
