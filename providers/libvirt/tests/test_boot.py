@@ -1,8 +1,9 @@
 """A real Debian boots in a virtual machine, under emulation: user-data, SSH with the console's key, a volume that grows under LVM.
 
-The logical volume on it is made, attached, grown and deleted by the provider of hosts over SSH: a virtual machine is the one place of
-these tests whose kernel has a device-mapper. One machine for one test: everything here waits for it, and it takes one to three minutes
-to boot. One connection for the commands, as each login takes seconds under emulation.
+The logical volume on it is made, attached, grown and deleted by the provider of hosts over SSH, and its file system is made and grown
+by the core's own script: a virtual machine is the one place of these tests whose kernel has a device-mapper, and lets a mounted file
+system grow. One machine for one test: everything here waits for it, and it takes one to three minutes to boot. One connection for the
+commands, as each login takes seconds under emulation.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 from kubeup_artifacts.sshd import key_pair
 from kubeup_core import NetworkSpec, Phase, Scope, Template, VolumeSpec
+from kubeup_core.controllers.mounting import mounting
 
 pytestmark = pytest.mark.slow
 
@@ -148,9 +150,8 @@ def test_a_debian_boots_takes_its_user_data_and_grows_its_volume(
     run(f"for i in $(seq 120); do test -b {device} && exit 0; sleep 1; done; ls -l /dev/disk/by-id >&2; exit 1")
     run(f"set -e; modprobe dm-mod; pvcreate -q {device}; vgcreate -q group {device}")
     logical = over_ssh("make")
-    run(
-        f"set -e; mkfs.ext4 -q {logical}; mount {logical} /mnt; echo kept > /mnt/file; lvs --noheadings group | grep -q kubeup-"
-    )
+    run(mounting(logical, "ext4", "/mnt"))
+    run("set -e; echo kept > /mnt/file; lvs --noheadings group | grep -q kubeup-")
     before = int(run("df -k --output=size /mnt | tail -1"))
 
     assert place.volumes.ensure(replace(want, size=2**27)).size == 2**27
@@ -159,7 +160,7 @@ def test_a_debian_boots_takes_its_user_data_and_grows_its_volume(
         f" pvresize -q {device}"
     )
     assert over_ssh("grow") == str(2**26)
-    run(f"resize2fs {logical}")
+    run(mounting(logical, "ext4", "/mnt"))
     assert int(run("df -k --output=size /mnt | tail -1")) > before * 1.5, "the file system did not grow while it was mounted"
     assert run("cat /mnt/file") == "kept"
 

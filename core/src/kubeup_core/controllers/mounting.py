@@ -34,8 +34,7 @@ class Mounts:
         wish = (machine.uid, machine.status.boot_id, size, spec.filesystem, spec.mount_path)
         if self._done.get(volume.uid) == wish:
             return None
-        words = shlex.join([device, spec.filesystem, spec.mount_path or ""])
-        found = self._run(machine, f"set -- {words}\n{_FIND}{_MOUNT}", key, "mount")
+        found = self._run(machine, mounting(device, spec.filesystem, spec.mount_path or ""), key, "mount")
         if isinstance(found, Trouble):
             return found
         code, said = found
@@ -75,6 +74,11 @@ class Mounts:
             return not_reached(error, machine)
         lines = finished.output.decode("utf-8", "replace").strip().splitlines()
         return finished.code, lines[-1] if lines else f"exit code {finished.code}"
+
+
+def mounting(device: str, filesystem: str, path: str) -> str:
+    """The script that has it formatted, mounted and as large as its device; path "" for not mounted."""
+    return f"set -- {shlex.join([device, filesystem, path])}\n{_FIND}{_MOUNT}"
 
 
 _FIND = """device=$1 type=$2 path=$3
