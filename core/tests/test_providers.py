@@ -369,3 +369,37 @@ def test_a_probe_that_finds_a_problem_says_it_with_its_remedy(harness: Make) -> 
     fake(h)
     h.settle()
     assert h.condition(Provider, "fake", "Ready") == ("True", "Problem", "the engine is too old; upgrade it")
+
+
+# -- budgets -------------------------------------------------------------------------------------------------------------
+
+
+def test_providers_of_one_account_share_its_budget_and_a_rebuild_does_not_refill_it(harness: Make) -> None:
+    build = Builder()
+    h = harness(plugins=plugins(fake=build))
+    for name in ("one", "two"):
+        h.apply({"kind": "Provider", "metadata": {"name": name}, "spec": {"type": "fake"}})
+    h.settle()
+    one, two = (context.charge for context in build.contexts)
+    one("api", 2)
+    with pytest.raises(NotReady):
+        two("api", 1)
+    h.edit(Provider, "one", "", spec={"images": {"debian-12": "another"}})
+    h.step()
+    assert len(build.contexts) == 3
+    with pytest.raises(NotReady):
+        build.contexts[2].charge("api", 1)
+
+
+def test_who_is_throttled_keeps_all_others_of_the_account_from_asking(harness: Make) -> None:
+    h = harness(cloud={"boot_seconds": (0, 0)})
+    h.demo(1)
+    h.ready(1)
+    h.cloud.faults.add("throttle", kind="Machine", operation="launch", seconds=60)
+    h.edit(NodePool, "workers", spec={"replicas": 2})
+    h.until(lambda: h.cloud.faults.all()[0].taken)
+    sent = h.cloud.requests.total()
+    h.apply({"kind": "NodePool", "metadata": {"name": "others"}, "spec": {"cluster": "demo", "replicas": 2}})
+    h.advance(50)
+    assert h.cloud.requests.total() == sent
+    h.until(lambda: len([m for m in h.machines() if m.status.state == "Ready"]) == 4)

@@ -22,7 +22,7 @@ from kubeup_core.kinds.nodepool import NodePoolSpec
 from kubeup_core.kinds.provider import ProviderSpec
 from kubeup_core.objects import ObjectMeta
 from kubeup_core.plugins import Plugins, discover
-from kubeup_core.runtime.budgets import Budget
+from kubeup_core.runtime.budgets import Budget, Budgets, Meter
 from kubeup_core.runtime.cache import Cache, CachedClient
 from kubeup_core.runtime.calls import Calls, Dropped, InProgress
 from kubeup_core.runtime.clock import FakeClock, SystemClock
@@ -374,6 +374,43 @@ def test_a_budget_refuses_at_once_and_says_when_there_is_enough_again() -> None:
     clock.advance(2)
     budget.charge("api", 4)
     budget.charge("other", 1000)
+
+
+def test_a_place_that_throttles_is_left_alone_by_everybody_and_its_buckets_fill_up_from_nothing() -> None:
+    clock = FakeClock()
+    budget = Budget(clock)
+    budget.limit({"api": (10, 2)})
+    budget.throttled(5)
+    with pytest.raises(NotReady) as caught:
+        budget.charge("other", 1)
+    assert caught.value.retry_after == 5
+    clock.advance(5)
+    with pytest.raises(NotReady) as caught:
+        budget.charge("api", 1)
+    assert caught.value.retry_after == 0.5
+    clock.advance(0.5)
+    budget.charge("api", 1)
+    budget.charge("other", 1)
+
+
+def test_a_meter_takes_nothing_from_its_provider_when_the_account_has_nothing_left() -> None:
+    clock = FakeClock()
+    shared = Budgets().of("account", clock)
+    shared.limit({"api": (2, 1)})
+    meter = Meter(clock)
+    meter.own.limit({}, requests_per_second=3)
+    meter.charge("api", 1)
+    meter.shared = shared
+    meter.charge("api", 2)
+    clock.advance(1)
+    meter.shared.charge("api", 1)
+    with pytest.raises(NotReady, match="api"):
+        meter.charge("api", 1)
+    meter.charge("other", 1)
+    meter.charge("other", 1)
+    meter.charge("other", 1)
+    with pytest.raises(NotReady):
+        meter.charge("other", 1)
 
 
 # -- inventory -----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
     ├── NotFound      it is not there                     fine when deleting; otherwise it counts as one miss
     ├── NoCapacity    this place has none, or a quota     that scope cools down for all pools, the next offer is tried
     ├── Taken         somebody else holds it              never adopted: a condition, or another name
-    ├── NotReady      not now (throttling is one)         waits, charges the shared budget
+    ├── NotReady      not now (throttling is one)         waits; a throttled one empties the shared budget
     ├── Denied        credentials or rights               stops creating, still tries deletes, looks again later
     ├── InvalidSpec   it will never work                  a condition, no retry before the spec changes
     ├── Blocked       something else depends on it        that is deleted or waited for first
@@ -112,6 +112,7 @@ class NotReady(SupplierError):
     """Anything that will work later without anybody doing something: throttling, a resource still changing.
 
     retry_after  seconds; None leaves it to the core's back-off
+    throttled    the place was asked too much: nobody asks this identity for retry_after seconds, whichever cluster or Provider it is
     """
 
     def __init__(
@@ -119,12 +120,14 @@ class NotReady(SupplierError):
         message: str,
         *,
         retry_after: float | None = None,
+        throttled: bool = False,
         code: str = "",
         request_id: str = "",
         remedy: str = "",
     ) -> None:
         super().__init__(message, code=code, request_id=request_id, remedy=remedy)
         self.retry_after = retry_after
+        self.throttled = throttled
 
 
 class Denied(SupplierError):

@@ -26,7 +26,7 @@ from ..objects import IN_USE, ObjectMeta
 from ..plugin_config import secret_refs
 from ..provider_types import BadBuild, InvalidConfig, Plugins, ProviderType, SwitchedOff
 from ..provider_types import PluginError as PluginFault
-from ..runtime.budgets import Budget
+from ..runtime.budgets import Budgets, Meter
 from ..runtime.calls import InProgress
 from ..runtime.controller import Controller, Env, Key, Result, Watch
 from ..runtime.places import Place
@@ -80,6 +80,7 @@ class _Memory:
     digest: str = ""
     built: Suppliers | None = None
     built_at: float = 0.0
+    meter: Meter | None = None
     probed: float | None = None
     failures: int = 0
     again: float = 0.0
@@ -193,9 +194,9 @@ class ProviderController(Controller):
         self, provider: Provider, place: Place, memory: _Memory, type_: ProviderType, config: BaseModel,
         secrets: dict[str, str], digest: str,
     ) -> None:  # fmt: skip
-        budget = Budget(self.env.clock)
-        budget.limit({}, provider.spec.limits.requests_per_second)
-        context = self._context(provider, secrets, budget.charge)
+        meter = memory.meter = memory.meter or Meter(self.env.clock)
+        meter.own.limit({}, provider.spec.limits.requests_per_second)
+        context = self._context(provider, secrets, meter.charge)
         try:
             built = self.env.calls.do(
                 place, f"provider/{provider.name}", "build", lambda: type_.make(config, context),
@@ -206,7 +207,8 @@ class ProviderController(Controller):
         except SupplierError as error:
             memory.fault = self._not_built(provider, place, memory, digest, error)
             raise memory.fault from error
-        budget.limit(built.capabilities.budgets, provider.spec.limits.requests_per_second)
+        place.budget = meter.shared = self.env.shared(Budgets).of(built.identity.key, self.env.clock)
+        meter.shared.limit(built.capabilities.budgets)
         self._close(memory)
         memory.built, memory.digest, memory.built_at = built, digest, self.env.clock.awake()
         memory.probed, memory.failures, memory.error, memory.fault = None, 0, None, None

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar, cast
 
-from ..errors import Denied, NoCapacity, SupplierError, Unknown
+from ..errors import Denied, NoCapacity, NotReady, SupplierError, Unknown
 from .clock import Clock
 from .controller import Key
 from .places import Place, Places
@@ -267,6 +267,8 @@ class Calls:
                     self._places.changed(place.name)
             case NoCapacity():
                 self._places.cooldowns.note(place.identity.key, error)
+            case NotReady(throttled=True) if place.budget is not None:
+                place.budget.throttled(error.retry_after)
             case Unknown():
                 place.last_unknown = self._clock.awake()
 

@@ -15,6 +15,7 @@ from ..errors import NoCapacity
 from ..errors import Place as Reach
 from ..kinds import Provider
 from ..supplier import Capabilities, Identity, Suppliers
+from .budgets import Budget
 from .clock import Clock
 
 COOL = 300.0
@@ -37,6 +38,7 @@ class Place:
     pause       what is paused ("" when nothing is): the Provider or the installation
     denied      the last refusal of credentials or rights, until a check succeeds
     held        the Provider carries its finalizer, so it cannot go while something is made with it
+    budget      of requests, shared by all Providers of its identity; None until it was built
     last_unknown  awake time of the last call whose outcome is unknown
     last_made     awake time at which the last call returned that may have made something
     """
@@ -50,6 +52,7 @@ class Place:
     pause: str = ""
     denied: str = ""
     held: bool = False
+    budget: Budget | None = None
     last_unknown: float | None = None
     last_made: float | None = None
 

@@ -91,7 +91,7 @@ def decided(
     """The decision that an answer of AWS asks for. what: the action, for people. scope: the offer of a launch."""
     text = f"{what}: {message or code}"
     if code in THROTTLED:
-        return NotReady(text, code=code, request_id=request_id)
+        return NotReady(text, throttled=True, code=code, request_id=request_id)
     if code in NO_CAPACITY or code in FULL_MACHINE:
         return NoCapacity(text, scope=scope, code=code, request_id=request_id)
     if code in NO_ROOM_IN_ZONE:

@@ -118,5 +118,5 @@ def _error(decision: type[SupplierError], message: str, code: str, request_id: s
     if decision is NoCapacity:
         return NoCapacity(text, person=code in QUOTA, code=code, request_id=request_id, remedy=remedy)
     if decision is NotReady and code in THROTTLED:
-        return NotReady(text, retry_after=MINUTE, code=code, request_id=request_id, remedy=remedy)
+        return NotReady(text, retry_after=MINUTE, throttled=True, code=code, request_id=request_id, remedy=remedy)
     return decision(text, code=code, request_id=request_id, remedy=remedy)

@@ -138,7 +138,7 @@ def decision(error: CloudError) -> SupplierError:
         case "Taken":
             return Taken(error.message, by=by, **about)
         case "NotReady":
-            return NotReady(error.message, retry_after=retry_after, **about)
+            return NotReady(error.message, retry_after=retry_after, throttled=code == "RequestLimitExceeded", **about)
         case "Denied":
             return Denied(error.message, remedy="give the Provider credentials that may do this", **about)
         case "InvalidSpec":
