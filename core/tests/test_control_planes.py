@@ -615,6 +615,15 @@ def test_routes_that_were_asked_for_are_refused_where_machines_are_not_on_one_fl
     assert resolve(declared, status) is None, "what a cluster was made with stays"
 
 
+def test_routes_over_two_flat_networks_are_taken_on_the_word_that_they_are_neighbours() -> None:
+    declared, status = pod_network("bridge", [("a", True), ("b", True)], routed=True)
+    assert resolve(declared, status) is None
+    assert status.resolved is not None
+    assert status.resolved.cni == "bridge"
+    declared, status = pod_network("bridge", [("a", True), ("b", False)], routed=True)
+    assert resolve(declared, status) is not None
+
+
 def test_a_cluster_that_asks_for_routes_where_there_are_none_says_so_and_makes_no_machine(
     tmp_path: Path, rehearsal: Rehearsal
 ) -> None:
@@ -630,9 +639,9 @@ def test_a_cluster_that_asks_for_routes_where_there_are_none_says_so_and_makes_n
         assert resolved.cni == "flannel"
 
 
-def pod_network(wish: str, networks: list[tuple[str, bool]]) -> tuple[Cluster, ClusterStatus]:
+def pod_network(wish: str, networks: list[tuple[str, bool]], routed: bool = False) -> tuple[Cluster, ClusterStatus]:
     kubernetes = {"version": "v1.34.1", "bootstrapper": NAME}
-    spec = {"provider": "sim", "kubernetes": kubernetes, "network": {"cni": wish}}
+    spec = {"provider": "sim", "kubernetes": kubernetes, "network": {"cni": wish, "routed": routed}}
     declared = Cluster.model_validate({"metadata": {"name": "demo"}, "spec": spec})
     records = [
         {"provider": f"p{i}", "id": "n", "state": "Running", "fabric": fabric, "flat": flat}

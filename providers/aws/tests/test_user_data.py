@@ -55,7 +55,7 @@ def told(tmp_path_factory: pytest.TempPathFactory):
         whole.apply({"kind": "Provider", "metadata": {"name": "aws"}, "spec": spec})
         kubernetes = {"version": "v1.34.1", "source": "packages"}
         machine = {"cpu": 2, "memory": "4Gi", "sshKeys": [PERSON], "files": [{"path": "/etc/motd", "content": "hello\n"}]}
-        cluster = {"provider": "aws", "kubernetes": kubernetes, "network": {"cni": "bridge"}, "machine": machine}
+        cluster = {"provider": "aws", "kubernetes": kubernetes, "network": {"cni": "flannel"}, "machine": machine}
         whole.apply({"kind": "Cluster", "metadata": {"name": "demo"}, "spec": cluster})
         whole.apply({"kind": "NodePool", "metadata": {"name": "w"}, "spec": {"cluster": "demo", "replicas": 1}})
         end, found = whole.clock.awake() + 300, {}

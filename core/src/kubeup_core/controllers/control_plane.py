@@ -295,8 +295,9 @@ def resolve(cluster: Cluster, status: ClusterStatus) -> Trouble | None:
         return None
     if any(not n.fabric for n in status.networks):
         return None
-    flat = all(n.flat for n in status.networks) and len({n.fabric for n in status.networks}) <= 1
-    if wish == "bridge" and not flat:
+    segments, fabrics = all(n.flat for n in status.networks), len({n.fabric for n in status.networks})
+    flat = segments and fabrics <= 1
+    if wish == "bridge" and not flat and not (segments and cluster.spec.network.routed):  # routed: that they are neighbours
         return Trouble(
             reason="NetworkNotFlat",
             message="spec.network.cni: bridge needs routes from machine to machine, and its machines are not all on one flat network; "
@@ -304,7 +305,7 @@ def resolve(cluster: Cluster, status: ClusterStatus) -> Trouble | None:
             after=LATER,
             stalled=True,
         )
-    status.resolved.cni = "bridge" if flat else "flannel"
+    status.resolved.cni = "bridge" if flat or wish == "bridge" else "flannel"
     return None
 
 
