@@ -105,6 +105,17 @@ def test_two_minors_are_two_hops_and_nobody_skips_one(harness: Harness) -> None:
     assert [(n, v) for n, v, _ in begun(harness)] == [(plane, MIDDLE), (worker, MIDDLE), (plane, NEW), (worker, NEW)]
 
 
+def test_several_hops_with_binaries_of_one_version_are_refused_before_anything_is_touched(harness: Harness) -> None:
+    up(harness, 1, 0)
+    harness.edit(Cluster, "demo", spec={"kubernetes": {"version": NEW, "source": "preinstalled"}})
+    harness.until(lambda: said(harness).startswith("InvalidSpec"), 600)
+    assert f"go to {MIDDLE} with its own first" in said(harness)
+    harness.advance(300)
+    assert begun(harness) == []
+    upgrade(harness, MIDDLE)
+    harness.until(lambda: ready(harness) and set(versions(harness).values()) == {MIDDLE}, 3600)
+
+
 def test_a_machine_that_fails_stops_the_upgrade_and_says_so_and_nobody_else_is_touched(harness: Harness) -> None:
     up(harness, 3, 1)
     harness.cloud.guest.jobs.fail("upgrade", times=99, code=7, output="no space left")

@@ -132,7 +132,15 @@ class ControlPlane:
             problems = bootstrapper.check(cluster_plan(self.env, cluster, version=kubernetes.version))
             running = status.control_plane.version if status.control_plane is not None else ""
             if running and not problems:
-                bootstrapper.hops(running, kubernetes.version)
+                hops = bootstrapper.hops(running, kubernetes.version)
+                single = "bundle" if kubernetes.bundle is not None else kubernetes.source
+                if len(hops) > 1 and single in ("bundle", "preinstalled"):
+                    message = (
+                        f"spec.kubernetes: {running} goes to {kubernetes.version} over {', '.join(hops[:-1])}, and what is "
+                        f"{'in the bundle' if single == 'bundle' else 'preinstalled'} is of one version; "
+                        f"go to {hops[0]} with its own first"
+                    )
+                    return Trouble(reason="InvalidSpec", message=message, after=LATER, stalled=True)
         except PluginError as error:
             return Trouble(reason="InvalidConfig", message=f"{error.message}; {error.remedy}", stalled=True)
         except SupplierError as error:
