@@ -39,6 +39,18 @@ def test_a_machine_is_shown_what_its_node_says(members: Make) -> None:
     assert nodes.version(demo(h)) == "v1.34.1"
 
 
+def test_what_presses_a_node_is_told_at_its_machine_whose_health_it_does_not_decide(members: Make) -> None:
+    h = members("a")
+    h.workload().condition("a", "False", "KubeletHasSufficientMemory", "enough", type_="MemoryPressure")
+    h.workload().condition("a", "True", "KubeletHasDiskPressure", "the disk is full", type_="DiskPressure")
+    h.until(lambda: "DiskPressure" in h.condition(Machine, "a", "NodeHealthy")[2], 120)
+    assert h.condition(Machine, "a", "NodeHealthy") == (
+        "True",
+        "KubeletReady",
+        "its Node is Ready; it has DiskPressure (the disk is full)",
+    )
+
+
 # -- the API -------------------------------------------------------------------------------------------------------------
 
 

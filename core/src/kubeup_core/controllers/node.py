@@ -45,6 +45,9 @@ AGAIN = 60.0
 """Awake seconds after which a Node that refused a change is tried again."""
 
 KUBECONFIG = "-kubeconfig"
+PRESSED = ("DiskPressure", "MemoryPressure", "PIDPressure", "NetworkUnavailable")
+"""Conditions of a Node that are told when they are True."""
+
 MEMBERS = ("worker", "controlPlane")
 _NEVER = "1970-01-01T00:00:00Z"
 
@@ -334,7 +337,9 @@ def _fast(known: Known) -> float:
 
 def view_of(node: Json) -> NodeView:
     metadata, spec, status = node["metadata"], node.get("spec", {}), node.get("status", {})
-    ready: Json = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {})
+    conditions = status.get("conditions") or ()
+    ready: Json = next((c for c in conditions if c["type"] == "Ready"), {})
+    pressed = [c for c in conditions if c["type"] in PRESSED and c.get("status") == "True"]
     annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k.startswith("kubeup.dev/")}
     info = status.get("nodeInfo", {})
     return NodeView(
@@ -343,6 +348,7 @@ def view_of(node: Json) -> NodeView:
         ready={"True": True, "False": False}.get(ready.get("status", "")),
         reason=ready.get("reason", ""),
         message=ready.get("message", ""),
+        pressed=tuple(f"{c['type']} ({c.get('message') or c.get('reason') or 'no reason'})" for c in pressed),
         since=parse_timestamp(ready.get("lastTransitionTime") or _NEVER),
         created=parse_timestamp(metadata.get("creationTimestamp") or _NEVER),
         machine=annotations.get(MACHINE, ""),

@@ -37,6 +37,7 @@ class NodeView:
     ready    condition Ready: None when the kubelet has not been heard of for a while (Unknown)
     since    epoch seconds, by the cluster's own clock, of the last change of `ready`; created: likewise
     machine  uid in the annotation, "" when it carries none (yet)
+    pressed  its other conditions that are True and should not be, "DiskPressure (what the kubelet says)"
     version  resourceVersion, as a precondition of changes
     """
 
@@ -45,6 +46,7 @@ class NodeView:
     ready: bool | None
     reason: str = ""
     message: str = ""
+    pressed: tuple[str, ...] = ()
     since: float = 0.0
     created: float = 0.0
     machine: str = ""
@@ -133,15 +135,15 @@ class Nodes:
             return Told(ok=False, reason="NodeGone", message=message)
         if view is None:
             return Told(ok=False, reason="NotJoined", message="there is no Node of it in the cluster yet")
+        pressed = f"; it has {', '.join(view.pressed)}" if view.pressed else ""
         if view.ready:
-            return Told(ok=True, reason="KubeletReady", message="its Node is Ready")
+            return Told(ok=True, reason="KubeletReady", message=f"its Node is Ready{pressed}")
         if view.ready is None:
             return Told(
                 ok=False, reason="KubeletSilent", message=f"its kubelet has not been heard of: {view.message or view.reason}"
             )
-        return Told(
-            ok=False, reason="NodeNotReady", message=f"its Node is not Ready: {view.message or view.reason or 'no reason'}"
-        )
+        why = view.message or view.reason or "no reason"
+        return Told(ok=False, reason="NodeNotReady", message=f"its Node is not Ready: {why}{pressed}")
 
     def api(self, cluster: Cluster) -> Told:
         """Whether the workload's API answers /readyz and lists its Nodes, through the endpoint in its kubeconfig."""

@@ -80,12 +80,13 @@ class FakeWorkload:
         self._objects[path]["status"]["nodeInfo"] = info
         self.condition(name, "True" if ready else "False", "KubeletReady" if ready else "KubeletNotReady")
 
-    def condition(self, name: str, status: str, reason: str, message: str = "") -> None:
-        """Its Node's condition Ready: "True", "False", or "Unknown" when the kubelet is silent."""
+    def condition(self, name: str, status: str, reason: str, message: str = "", type_: str = "Ready") -> None:
+        """Its Node's condition: "True", "False", or "Unknown" when the kubelet is silent."""
         node = self._objects[f"/api/v1/nodes/{name}"]
         now = timestamp(self._now())
-        ready = {"type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": now}
-        node["status"]["conditions"] = [ready]
+        said = {"type": type_, "status": status, "reason": reason, "message": message, "lastTransitionTime": now}
+        others = [c for c in node["status"].get("conditions", ()) if c["type"] != type_]
+        node["status"]["conditions"] = sorted([*others, said], key=lambda c: bool(c["type"] != "Ready"))
         self._touch(node)
 
     def silence(self, name: str) -> None:
