@@ -99,6 +99,8 @@ def test_three_control_planes_and_two_workers_come_up_behind_a_balancer(h: Harne
     cluster(h, planes=3, workers=2)
     up(h)
     status, balancer = demo(h).status, h.get(LoadBalancer, "demo-api")
+    assert balancer.spec.health is not None
+    assert (balancer.spec.health.protocol, balancer.spec.health.path) == ("HTTPS", "/readyz")
     assert status.endpoint is not None
     assert status.endpoint.host == (balancer.status.address or balancer.status.hostname)
     assert balancer.spec.listeners[0].target_port == 6443

@@ -238,3 +238,23 @@ def test_an_external_etcd_is_neither_restored_nor_snapshotted(harness: Harness, 
     harness.edit(Cluster, "demo", metadata={"annotations": {SNAPSHOT_REQUEST: "t1"}})
     harness.until(lambda: harness.condition(Cluster, "demo", "EtcdSnapshots")[1] == "InvalidSpec", 600)
     assert not any(step == "snapshot" for _, step in harness.cloud.guest.jobs.runs)
+
+
+@pytest.mark.parametrize("way", ["deleted", "killed"])
+def test_no_fetched_snapshot_stays_on_kubeups_machine(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    harness.cloud.guest.jobs.fail("restore", times=99)
+    ask(harness)
+    harness.until(lambda: harness.condition(Cluster, "demo", "Ready")[1] == "RestoreFailed", 3600)
+    folders = set((tmp_path / "tmp").glob("kubeup-restore-*"))
+    assert len(folders) == 1
+    if way == "deleted":
+        harness.delete(Cluster, "demo")
+        harness.advance(5)
+    else:
+        harness.crash()
+        harness.step()
+    assert not folders & set((tmp_path / "tmp").glob("kubeup-restore-*"))

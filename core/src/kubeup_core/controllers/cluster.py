@@ -191,6 +191,7 @@ class ClusterController(Controller):
         if cluster.spec.paused:
             message = f"it is to be deleted, but it is paused; set spec.paused: false in Cluster {cluster.name} to let it go"
             return self._wait(cluster, cluster.status.model_copy(deep=True), Trouble(reason="Paused", message=message))
+        self.control_plane.restoring.forget(cluster.uid)
         made = self.leftovers.step(cluster, key)
         if made is not None:
             return self._wait(cluster, cluster.status.model_copy(deep=True), made)

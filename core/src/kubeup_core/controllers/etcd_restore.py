@@ -72,6 +72,9 @@ class Restoring:
         self.guest = Guest(env, self.reach)
         self.book = env.shared(Bootstraps)
         self._fetched: dict[tuple[str, str], _Fetched] = {}
+        self._prefix = f"kubeup-restore-{env.installation}-"
+        for left in Path(tempfile.gettempdir()).glob(f"{self._prefix}*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
 
     def step(self, cluster: Cluster, status: ClusterStatus, machines: list[Machine]) -> Trouble | None:
         """One step nearer; None when nothing is asked for. machines: the control planes."""
@@ -82,6 +85,7 @@ class Restoring:
             if restore is not None and restore.under_way:
                 return self._stopped(restore, machines) or self._go_on(cluster, state, restore, machines, asked)
             if not asked or (restore is not None and restore.request == asked):
+                self.forget(cluster.uid)
                 return None
             return self._stopped(restore, machines) or self._begin(cluster, status, state, machines, asked)
         except InProgress as running:
@@ -90,6 +94,7 @@ class Restoring:
             )
             return Trouble(reason="RestoringEtcd", message=message, after=running.after or SOON)
         except _Refused as error:
+            self.forget(cluster.uid)
             state.restore = Restore(request=asked, refused=str(error))
             self.env.events.event(cluster, "Warning", "RestoreRefused", str(error))
             return None
@@ -98,6 +103,11 @@ class Restoring:
         except SupplierError as error:
             message = f"the snapshot cannot be had: {error.message}{'; ' + error.remedy if error.remedy else ''}"
             return Trouble(reason="RestoringEtcd", message=f"{message}; it is tried again", after=LATER)
+
+    def forget(self, uid: str) -> None:
+        """A snapshot holds all Secrets of its cluster: none stays on kubeup's own machine when it is of no use any more."""
+        for known in [known for known in self._fetched if known[0] == uid]:
+            shutil.rmtree(self._fetched.pop(known).folder, ignore_errors=True)
 
     # -- in order --------------------------------------------------------------------------------------------------------
 
@@ -215,8 +225,7 @@ class Restoring:
 
     def _done(self, cluster: Cluster, state: ControlPlaneStatus, restore: Restore, machine: Machine) -> Trouble:
         state.restore = restore.model_copy(update={"machine": "", "done": timestamp(self.env.clock.wall())})
-        for known in [known for known in self._fetched if known[0] == cluster.uid]:
-            shutil.rmtree(self._fetched.pop(known).folder, ignore_errors=True)
+        self.forget(cluster.uid)
         self.env.events.event(cluster, "Normal", "EtcdRestored", f"{restore.snapshot} on {machine.name}")
         return Trouble(reason="RestoringEtcd", message=f"{restore.snapshot} is restored on {machine.name}", after=0.1)
 
@@ -237,10 +246,10 @@ class Restoring:
         try:
             data = credentials(self.env, cluster)
             self.env.plugins.snapshot_store(url, data).close()
-            plugins = self.env.plugins
+            plugins, prefix = self.env.plugins, self._prefix
 
             def get() -> _Fetched:
-                folder = Path(tempfile.mkdtemp(prefix="kubeup-restore-"))  # for its owner only
+                folder = Path(tempfile.mkdtemp(prefix=prefix))  # for its owner only
                 store = plugins.snapshot_store(url, data)
                 try:
                     store.get(name, folder / name)
