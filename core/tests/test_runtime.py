@@ -358,6 +358,19 @@ def test_errors_are_noted_on_the_place_and_shared() -> None:
     assert cooldowns.covering("acct", "a", "big", False) is None
 
 
+def test_a_lack_of_one_slot_covers_an_offer_when_all_its_slots_lack() -> None:
+    bench = Bench(inline=True)
+    cooldowns = bench.places.cooldowns
+    cooldowns.note("acct", NoCapacity("full", scope=Reach(slot="h1")))
+    assert cooldowns.slots("acct") == {"h1"}
+    assert cooldowns.covering("acct", "zone", "host", False, ("h1",)) is not None
+    assert cooldowns.covering("acct", "zone", "host", False, ("h1", "h2")) is None
+    assert cooldowns.covering("acct", "zone", "host", False, ()) is None
+    assert cooldowns.covering("acct", "zone", "host", False) is None
+    bench.clock.advance(301)
+    assert cooldowns.slots("acct") == set()
+
+
 def _raise(error: Exception) -> None:
     raise error
 

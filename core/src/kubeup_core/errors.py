@@ -35,14 +35,15 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """How far a lack of capacity reaches. `None` means any: Place() is the whole Provider."""
+    """How far a lack of capacity reaches. `None` means any: Place() is the whole Provider. slot: one of `Offer.slots`."""
 
     place: str | None = None
     machine_type: str | None = None
     spot: bool | None = None
+    slot: str | None = None
 
     def covers(self, place: str, machine_type: str, spot: bool) -> bool:
-        """True when an offer of these three falls under this lack."""
+        """True when an offer of these three falls under this lack, or the one of its slots that it names."""
         return self.place in (None, place) and self.machine_type in (None, machine_type) and self.spot in (None, spot)
 
 

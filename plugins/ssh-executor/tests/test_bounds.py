@@ -1,9 +1,15 @@
 """What is kept and for how long: idle connections, too many connections, connections whose command was given up."""
 
+import threading
+import time
+from types import SimpleNamespace
+
 import pytest
 from kubeup_core.errors import Denied, NotReady, Unknown
-from kubeup_ssh_executor import pool
+from kubeup_core.supplier import Access
+from kubeup_ssh_executor import client, pool
 from kubeup_ssh_executor.client import Lost
+from kubeup_ssh_executor.targets import Target
 
 
 def long_ago(executor) -> None:
@@ -30,16 +36,16 @@ def test_a_jump_host_is_not_idle_while_something_goes_through_it(sshd, run, exec
     assert list(stream) == [0]
 
 
-def test_the_oldest_unused_connection_makes_room_for_a_new_one(sshd, run, executor, monkeypatch):
-    monkeypatch.setattr(pool, "TOTAL", 2)
+def test_the_oldest_unused_connection_makes_room_for_a_new_one(sshd, run, executor):
+    executor._pool._total = 2
     hosts = [sshd() for _ in range(3)]
     for host in hosts:
         run(host.access(), "true")
     assert [c.target.port for c in executor._pool.connections()] == [hosts[1].port, hosts[2].port]
 
 
-def test_when_all_connections_are_busy_the_next_one_is_put_off(sshd, run, executor, monkeypatch):
-    monkeypatch.setattr(pool, "TOTAL", 1)
+def test_when_all_connections_are_busy_the_next_one_is_put_off(sshd, run, executor):
+    executor._pool._total = 1
     first, second = sshd(), sshd()
     stream = executor.execute(first.access(), "echo up; sleep 20", b"", 30)
     assert next(stream) == b"up\n"
@@ -95,3 +101,52 @@ def test_a_host_that_allows_no_sessions_is_told_with_the_remedy(sshd, run):
     with pytest.raises(Denied, match="allows no sessions") as caught:
         run(sshd(MaxSessions="0").access(), "true")
     assert "MaxSessions" in caught.value.remedy
+
+
+class Idle:
+    """A connection that does nothing."""
+
+    def __init__(self, target):
+        self.target, self.over, self.alive, self.retired = target, None, True, False
+        self.sessions = self.tunnels = self.capacity = 0
+        self.used = 0.0
+
+    def session(self, timeout):
+        return SimpleNamespace(close=self.close)
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(("total", "connected"), [(300, 200), (100, 600)])
+def test_what_is_used_each_round_keeps_its_connection_when_the_pool_knows_how_many_there_are(total, connected):
+    made = []
+
+    def connect(target, deadline, over):
+        made.append(target)
+        return Idle(target)
+
+    kept = pool.Pool(connect, total)
+    targets = [Target(f"h{n}", 22, "root", ()) for n in range(200)]
+    for _ in range(3):
+        for target in targets:
+            kept.done(kept.session(target, time.monotonic() + 20))
+    assert len(made) == connected
+
+
+def test_a_connection_is_kept_alive(sshd, run, executor):
+    run(sshd().access(), "true")
+    (connection,) = executor._pool.connections()
+    assert connection._transport.packetizer._Packetizer__keepalive_interval == client.KEEPALIVE
+
+
+def test_a_name_that_does_not_resolve_in_time_is_given_up(run, sshd_key, monkeypatch):
+    never = threading.Event()
+    monkeypatch.setattr(client, "CONNECT", 0.1)
+    monkeypatch.setattr(client.socket, "getaddrinfo", lambda *args, **more: never.wait(20))
+    try:
+        with pytest.raises(NotReady, match="was not resolved") as caught:
+            run(Access(kind="ssh", address="slow.example.org", host_key=sshd_key), "true")
+        assert caught.value.code == "NameUnknown"
+    finally:
+        never.set()

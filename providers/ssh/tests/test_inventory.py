@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubeup_artifacts.sshd import key_pair
 from kubeup_core import Context, InvalidSpec
 from kubeup_ssh import SshConfig, build
 from kubeup_ssh.inventory import hosts, unfold
@@ -51,6 +52,49 @@ def test_names_and_addresses_unfold_together() -> None:
 def test_an_inventory_that_contradicts_itself_is_refused(hosts_: list[Any], said: str) -> None:
     with pytest.raises(InvalidSpec, match=said):
         hosts(config(hosts=hosts_))
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("root@h1", "has a user"),
+        ("h1:2222", "has a port"),
+        ("h 1", "is no address"),
+        ("host[01-20", "range"),
+        ("host01-20]", "range"),
+        ({"address": "h1", "roles": ["workr"]}, "no role 'workr'"),
+        ({"address": "h1", "hostKey": "rubbish"}, "host key cannot be read"),
+        ({"address": "h1", "hostKey": "ssh-ed25519 AAAA"}, "host key cannot be read"),
+        ({"address": "h1", "via": "ops@bastion:ssh"}, "jump host"),
+        ({"address": "h1", "name": "a/b"}, "a host's name"),
+        ({"address": "h1", "volumeFolder": "/"}, "cannot be /"),
+        ({"address": "h1", "volumeFolder": "//srv/.."}, "cannot be /"),
+    ],
+)
+def test_a_host_that_cannot_be_is_refused_with_its_place_and_what_to_do(host: Any, said: str) -> None:
+    with pytest.raises(InvalidSpec, match=said) as caught:
+        hosts(config(hosts=["fine", host]))
+    assert caught.value.path == "spec.config.hosts[1]"
+    assert caught.value.remedy
+
+
+def test_one_host_under_two_names_is_refused() -> None:
+    with pytest.raises(InvalidSpec, match="b and a are the same host"):
+        hosts(config(hosts=["a", {"name": "b", "address": "A"}]))
+    assert len(hosts(config(hosts=["a", {"name": "b", "address": "a", "port": 2222}]))) == 2
+
+
+def test_an_ipv6_jump_host_is_looked_up_by_its_address(tmp_path: Path) -> None:
+    from kubeup_core.executor import HostKeyUnknown
+    from kubeup_ssh.doors import Doors
+
+    key = tmp_path / "key"
+    key.write_text(key_pair()[0])
+    found = config(
+        hosts=[{"address": "h1", "via": "ops@[2001:db8::1]:22"}], key={"path": str(key)}, knownHosts=str(tmp_path / "none")
+    )
+    with pytest.raises(HostKeyUnknown, match="jump host 2001:db8::1, "):
+        Doors(found, {}).run(hosts(found)["h1"], "true")
 
 
 def test_an_inventory_file_is_read_with_its_own_defaults(tmp_path: Path) -> None:
@@ -114,7 +158,8 @@ def test_what_a_host_says_is_read_whole_or_not_at_all() -> None:
                 read(text[:end])
 
 
-def test_a_host_that_is_switched_off_holds_the_others_up_once_and_not_at_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", ["Timeout", "NoHandshake", "NameUnknown"])
+def test_a_host_that_is_silent_holds_the_others_up_once_and_not_at_each_look(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     from kubeup_core import NotReady
     from kubeup_ssh import fleet as fleets
 
@@ -125,8 +170,9 @@ def test_a_host_that_is_switched_off_holds_the_others_up_once_and_not_at_each_lo
     class Doors:
         def run(self, host: Any, script: str, stdin: bytes = b"", timeout: float = 30.0) -> tuple[int, bytes]:
             asked.append(host.name)
-            if host.name == "off" and now[0] < 1100:
-                raise NotReady("off does not answer", code="Timeout")
+            if host.name == "off" and now[0] < 1040:
+                now[0] += 10
+                raise NotReady("off does not answer", code=code)
             return 0, text
 
         def close(self) -> None:

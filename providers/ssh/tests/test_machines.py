@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,9 +12,10 @@ from typing import Any
 
 import pytest
 from kubeup_artifacts.sshd import PASSWORD, key_pair
-from kubeup_core import Launch, Mark, Member, NoCapacity, Outcome, Ref, Scope, Taken, Template
+from kubeup_core import Launch, Mark, Member, NoCapacity, NotReady, Outcome, Ref, Scope, Taken, Template
 from kubeup_core.kinds import Cluster, Machine, NodePool, Provider
 from kubeup_core.testing.harness import Harness
+from kubeup_ssh.doors import Doors
 
 WANT = Template(cpu=1, memory=2**27, disk=2**30, arch="", image="debian-12")
 SMALL = {"cpu": 1, "memory": "128Mi", "disk": "1Gi"}
@@ -248,6 +252,68 @@ def test_of_two_that_claim_one_host_at_the_same_time_one_gets_it(place: Any) -> 
         results = [r[0] for r in threads.map(lambda pair: pair[0].machines.launch(pair[1]), zip(places, orders, strict=True))]
     assert sorted(r.outcome.name for r in results) == ["MADE", "REFUSED", "REFUSED", "REFUSED"]
     assert all(isinstance(r.error, Taken) for r in results if r.outcome is Outcome.REFUSED)
+
+
+def test_a_host_that_is_being_changed_is_not_claimed_meanwhile(place: Any, hosts: Any) -> None:
+    it = place("one", "h1")
+    order = launch(it, "h1")
+    with (hosts.inside("h1") / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(NotReady) as caught:
+            it.machines.launch(order)
+        assert caught.value.code == "Busy"
+        assert hosts.claims() == set()
+    assert it.machines.launch(order)[0].outcome is Outcome.MADE
+
+
+def test_hosts_are_asked_side_by_side(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each host answers only when all have been asked."""
+    it = place()
+    together = threading.Barrier(6)
+    run = Doors.run
+
+    def meeting(doors: Doors, *args: Any, **more: Any) -> Any:
+        together.wait(20)
+        return run(doors, *args, **more)
+
+    monkeypatch.setattr(Doors, "run", meeting)
+    assert it.machines.observe(Scope(installation="one")).unreachable == frozenset()
+
+
+# -- ways in -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_comes_from_a_secret(place: Any, hosts: Any) -> None:
+    ref = {"namespace": "ops", "name": "rack", "key": "id"}
+    it = place("one", "h1", key={"secretRef": ref}, secrets={"ops/rack/id": hosts.key.read_text()})
+    assert it.machines.observe(Scope(installation="one")).slots[0].state == "free"
+
+
+def test_a_key_comes_from_an_agent(place: Any, hosts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    socket = tmp_path / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.PIPE)
+    try:
+        assert agent.stdout is not None
+        agent.stdout.readline()  # it says where it is when it is there
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+        subprocess.run(["ssh-add", "-q", str(hosts.key)], check=True)
+        it = place("one", "h1", key={"agent": True})
+        assert it.machines.observe(Scope(installation="one")).slots[0].state == "free"
+    finally:
+        agent.terminate()
+        agent.communicate()
+
+
+@pytest.mark.parametrize("pinned", [True, False], ids=["pinned", "known_hosts"])
+def test_a_host_is_reached_through_a_jump_host(place: Any, hosts: Any, tmp_path: Path, pinned: bool) -> None:
+    jump = hosts.sshds["h2"]
+    known = tmp_path / "known_hosts"
+    known.write_text("" if pinned else f"[127.0.0.1]:{jump.port} {jump.host_key}\n")
+    way = {"via": f"root@127.0.0.1:{jump.port}", "knownHosts": str(known), **({"viaHostKey": jump.host_key} if pinned else {})}
+    it = place("one", "h1", **way)
+    assert it.machines.observe(Scope(installation="one")).slots[0].state == "free"
+    jump.stop()
+    assert it.machines.observe(Scope(installation="one")).unreachable == {"h1"}
 
 
 def test_a_host_with_a_full_disk_refuses_and_is_as_it_was(place: Any, hosts: Any) -> None:

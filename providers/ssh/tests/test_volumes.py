@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubeup_core import Blocked, InvalidSpec, Launch, Mark, Member, NoCapacity, Phase, Ref, Scope, Taken, Template, VolumeSpec
+from kubeup_core import Blocked, InvalidSpec, Launch, Mark, Member, NoCapacity, NotFound, Phase, Ref, Scope, Taken, Template, VolumeSpec
 from kubeup_core.kinds import Cluster, Machine, Volume
 from kubeup_core.testing.harness import Harness
 
@@ -119,6 +119,52 @@ def test_the_volume_of_a_machine_that_goes_stays_and_can_be_attached_again(place
     it.volumes.attach(made.ref, second)
     assert it.volumes.observe(Scope(installation="one")).items[0].attached == (second.id,)
     it.volumes.detach(made.ref, second)
+
+
+def test_a_volume_whose_link_went_with_a_reboot_is_not_attached_and_can_be_again(place: Any) -> None:
+    """LVM makes its devices by itself when a host starts; /dev/kubeup is gone then."""
+    it = place("one", "h1")
+    owner = machine(it, "h1")
+    made = it.volumes.ensure(volume(8 * MiB, "h1"))
+    it.volumes.attach(made.ref, owner)
+    inside(it, "h1", f"rm {made.device}")
+    assert it.volumes.observe(Scope(installation="one")).items[0].attached == ()
+    it.volumes.attach(made.ref, owner)
+    assert it.volumes.observe(Scope(installation="one")).items[0].attached == (owner.id,)
+    assert inside(it, "h1", f"blockdev --getsize64 {made.device}") == str(8 * MiB)
+    inside(it, "h1", f"rm {made.device}")
+    it.volumes.delete(made.ref)
+    assert it.volumes.observe(Scope(installation="one")).items == ()
+    assert inside(it, "h1", f"losetup -j /var/lib/kubeup-host/volumes/{made.ref.id.rpartition('/')[2]}.img") == ""
+
+
+def test_a_folder_for_volumes_keeps_its_mode_and_what_others_keep_there(place: Any) -> None:
+    folder = "/var/lib/kubeup-host/it's everybody's"
+    it = place("one", "h1", volumeFolder=folder)
+    inside(it, "h1", f'mkdir -m 755 "{folder}"; echo "[1]" >"{folder}/other.json"')
+    made = it.volumes.ensure(volume(1 * MiB, "h1"))
+    assert [v.ref for v in it.volumes.observe(Scope(installation="one")).items] == [made.ref]
+    assert inside(it, "h1", f'stat -c %a "{folder}"; stat -c %a "{folder}"/data-*') == "755\n600\n600"
+    it.volumes.delete(made.ref)
+    assert inside(it, "h1", f'ls "{folder}"') == "other.json"
+
+
+def test_only_the_volume_with_the_mark_is_touched_and_the_host_itself_compares(place: Any) -> None:
+    it = place("one", "h1")
+    owner, want = machine(it, "h1"), volume(8 * MiB, "h1")
+    made = it.volumes.ensure(want)
+    wrong = Ref(id=made.ref.id, mark=mark("Volume"))
+    for act in (it.volumes.attach, it.volumes.detach, lambda ref, _: it.volumes.delete(ref)):
+        with pytest.raises(NotFound):
+            act(wrong, owner)
+    with pytest.raises(NotFound):
+        it.volumes.attach(made.ref, Ref(id=owner.id, mark=mark("Machine")))
+    looked: list[str] = []
+    it.volumes._fleet.look = lambda *args, **more: looked.append("looked")  # what is seen before may be over by then
+    it.volumes.attach(made.ref, owner)
+    it.volumes.detach(made.ref, owner)
+    it.volumes.delete(made.ref)
+    assert looked == []
 
 
 def test_a_volume_of_a_cluster_is_formatted_mounted_and_keeps_its_data_over_its_machines(hosts: Any, tmp_path: Path) -> None:

@@ -161,8 +161,10 @@ class LaunchController(Controller):
             case Unknown():
                 return self._later(progress)
             case NotReady() if submit and not progress.doubtful and progress.failures >= TRIES:
-                elsewhere = NoCapacity(error.message, scope=Reach(place=launch.spec.offer.place or None), retry_after=60.0)
-                self.env.calls.note(place, elsewhere)  # nothing was made: its machines may try another zone meanwhile
+                for slot in {member.slot or None for member in launch.spec.members}:
+                    reach = Reach(place=launch.spec.offer.place or None, slot=slot)
+                    elsewhere = NoCapacity(error.message, scope=reach, retry_after=60.0)
+                    self.env.calls.note(place, elsewhere)  # nothing was made: its machines may try another zone meanwhile
             case NotReady():
                 return self._later(progress, error.retry_after)
             case Denied():

@@ -278,9 +278,12 @@ class PlacementController(Controller):
         """A lack of capacity, or a zone that does not answer: asking there would only hold machines up."""
         o = option.offer
         seen = self.env.inventory.snapshot(option.place, "machines")
+        if seen is not None and o.slots and seen.unreachable.issuperset(o.slots):
+            said = f"{', '.join(o.slots)} does not answer"
+            return Cool(Reach(), self.env.clock.awake() + 30.0, said, person=False)
         if seen is not None and o.place and o.place in seen.unreachable:
             return Cool(Reach(place=o.place), self.env.clock.awake() + 30.0, f"{o.place} does not answer", person=False)
-        return self.env.places.cooldowns.covering(option.place.identity.key, o.place, o.machine_type, o.spot)
+        return self.env.places.cooldowns.covering(option.place.identity.key, o.place, o.machine_type, o.spot, o.slots)
 
     def _suits(self, round_: _Round, machine: Machine, option: Option) -> bool:
         apart = misfit(self.env, machine, option.place, option.offer.place, option.offer.reach)
@@ -464,11 +467,12 @@ class _Counts:
         return machines_at(self.env, place.name) >= place.provider.spec.limits.machines
 
     def taken(self, option: Option) -> set[str]:
-        """Hosts of this identity that a stored Launch speaks for, whatever a listing of free hosts says."""
+        """Hosts of this identity that a stored Launch speaks for, whatever a listing of free hosts says, and those that cool down."""
         key = option.place.identity.key
         if key not in self._slots:
             launches = [ln for p in self.env.places.of_identity(key) for ln in self.env.cache.by(Launch, "provider", p.name)]
-            self._slots[key] = {slot for launch in launches for slot in _slots(self.env, launch)}
+            spoken_for = {slot for launch in launches for slot in _slots(self.env, launch)}
+            self._slots[key] = spoken_for | self.env.places.cooldowns.slots(key)
         return self._slots[key]
 
 

@@ -8,7 +8,7 @@ calls tell again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import NoCapacity
@@ -145,15 +145,27 @@ class Cooldowns:
         with self._lock:
             self._lacks.setdefault(identity, {})[error.scope] = cool
 
-    def covering(self, identity: str, place: str, machine_type: str, spot: bool) -> Cool | None:
-        """The lack, of those an offer falls under, that lasts longest; None: it may be tried."""
+    def covering(
+        self, identity: str, place: str, machine_type: str, spot: bool, slots: Sequence[str] | None = None
+    ) -> Cool | None:
+        """The lack, of those an offer falls under, that lasts longest; None: it may be tried. Of its slots all must lack."""
+        found = [cool for cool in self._now(identity) if cool.reach.covers(place, machine_type, spot)]
+        whole = [cool for cool in found if cool.reach.slot is None]
+        if slots and set(slots) <= {cool.reach.slot for cool in found}:
+            whole += [cool for cool in found if cool.reach.slot in slots]
+        return max(whole, key=lambda cool: cool.until, default=None)
+
+    def slots(self, identity: str) -> set[str]:
+        """Those that are not to be tried now."""
+        return {cool.reach.slot for cool in self._now(identity) if cool.reach.slot is not None}
+
+    def _now(self, identity: str) -> list[Cool]:
         now = self.clock.awake()
         with self._lock:
             lacks = self._lacks.get(identity, {})
             for reach in [reach for reach, cool in lacks.items() if cool.until <= now]:
                 del lacks[reach]
-            found = [cool for reach, cool in lacks.items() if reach.covers(place, machine_type, spot)]
-        return max(found, key=lambda cool: cool.until, default=None)
+            return list(lacks.values())
 
 
 class Places:

@@ -10,8 +10,9 @@ from kubeup_core import ExecutorRegister, hookimpl
 
 from .executor import SshExecutor
 from .known_hosts import KnownHosts
+from .targets import check_key, jump_host
 
-__all__ = ["KnownHosts", "SshExecutor", "kubeup_register_executors"]
+__all__ = ["KnownHosts", "SshExecutor", "check_key", "jump_host", "kubeup_register_executors"]
 
 
 @hookimpl

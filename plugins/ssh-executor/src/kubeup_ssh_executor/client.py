@@ -11,12 +11,13 @@ import errno
 import hashlib
 import io
 import logging
+import queue
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import paramiko
 from kubeup_core.errors import Denied, InvalidSpec, NotFound, NotReady, SupplierError, Unknown
@@ -275,7 +276,7 @@ def _dial(target: Target, deadline: float, over: Connection | None) -> Any:
     if over is not None:
         return over.tunnel(target.address, target.port, _left(deadline))
     try:
-        sock = socket.create_connection((target.address, target.port), timeout=min(CONNECT, _left(deadline)))
+        sock = _connected(target, deadline)
     except socket.gaierror as error:
         raise NotReady(
             f"the name {target.address} is not known: {_said(error)}", retry_after=AGAIN, code="NameUnknown"
@@ -288,6 +289,43 @@ def _dial(target: Target, deadline: float, over: Connection | None) -> Any:
         raise NotReady(f"{target.host} cannot be reached: {_said(error)}", retry_after=AGAIN, code="NoRoute") from error
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a command is a few small packets; else each waits 40 ms
     return sock
+
+
+def _connected(target: Target, deadline: float) -> socket.socket:
+    """To the first of its addresses that answers. Raises OSError, NotReady."""
+    last: OSError | None = None
+    for family, kind, protocol, _, where in _resolved(target, min(CONNECT, _left(deadline))):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(min(CONNECT, _left(deadline)))
+            sock.connect(where)
+        except OSError as error:
+            sock.close()
+            last = error
+        else:
+            return sock
+    raise last or OSError("it has no address")
+
+
+def _resolved(target: Target, seconds: float) -> Sequence[Any]:
+    """getaddrinfo knows no time limit, so it is left behind in its thread when it takes too long."""
+    answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answer.put(socket.getaddrinfo(target.address, target.port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:  # a label that is too long is a UnicodeError
+            answer.put(error if isinstance(error, OSError) else socket.gaierror(str(error)))
+
+    threading.Thread(target=ask, name=f"resolve-{target.address}", daemon=True).start()
+    try:
+        found = answer.get(timeout=seconds)
+    except queue.Empty:
+        message = f"the name {target.address} was not resolved within {seconds:.0f} s"
+        raise NotReady(message, retry_after=AGAIN, code="NameUnknown", remedy="look at this machine's DNS") from None
+    if isinstance(found, OSError):
+        raise found
+    return cast(Sequence[Any], found)
 
 
 def _firewall(target: Target) -> str:

@@ -20,7 +20,7 @@ from kubeup_core.executor import Keys
 from kubeup_core.supplier import Access
 
 from .client import Files, Identities, agent_keys, connect, load_key, presented
-from .pool import Pool, Session
+from .pool import TOTAL, Pool, Session
 from .streams import talk
 from .targets import Target, target
 
@@ -39,12 +39,13 @@ _SFTP = (
 class SshExecutor:
     """See `kubeup_core.executor.Executor` for the contract."""
 
-    def __init__(self, keys: Keys, *, agent: bool = False, sudo_password: str = "") -> None:
-        """agent: log in with what the ssh-agent holds, `keys` needs no private key then. Raises InvalidSpec."""
+    def __init__(self, keys: Keys, *, agent: bool = False, sudo_password: str = "", connections: int = TOTAL) -> None:
+        """agent: log in with what the ssh-agent holds, `keys` needs no private key then. connections: how many are kept.
+        Raises InvalidSpec."""
         self._keys: Identities = agent_keys if agent else _only(load_key(keys.private_key))
         self._known_hosts = keys.known_hosts
         self._password = sudo_password
-        self._pool = Pool(lambda target, deadline, over: connect(target, self._keys, deadline, over))
+        self._pool = Pool(lambda target, deadline, over: connect(target, self._keys, deadline, over), connections)
 
     def execute(self, access: Access, script: str, stdin: bytes, timeout: float) -> Iterator[bytes | int]:
         deadline = time.monotonic() + timeout

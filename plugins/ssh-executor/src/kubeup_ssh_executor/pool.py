@@ -27,6 +27,8 @@ ROUNDS = 3
 """Connections that must take no session at all before it is said that the host allows none."""
 
 TOTAL = 128
+"""Connections, unless the caller knows how many hosts it goes round: one that is closed before its next turn is made anew each time."""
+
 IDLE = 600.0
 """Seconds after which an unused connection is closed."""
 
@@ -53,7 +55,8 @@ class _Host:
 
 
 class Pool:
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: Connect, total: int = TOTAL) -> None:
+        self._total = total
         self._connect = connect
         self._hosts: dict[Target, _Host] = {}
         self._changed = threading.Condition()
@@ -230,11 +233,11 @@ class Pool:
 
     def _make_room(self) -> list[Connection]:
         found = [(host, c) for host in self._hosts.values() for c in host.connections]
-        if len(found) < TOTAL:
+        if len(found) < self._total:
             return []
         idle = [(host, c) for host, c in found if not c.sessions and not c.tunnels]
         if not idle:
-            raise NotReady(f"all of {TOTAL} SSH connections are in use", retry_after=5, code="Busy")
+            raise NotReady(f"all of {self._total} SSH connections are in use", retry_after=5, code="Busy")
         host, oldest = min(idle, key=lambda one: one[1].used)
         self._remove(host, oldest)
         return [oldest]

@@ -59,7 +59,14 @@ def target(access: Access, known_hosts: Iterable[str], *, trusted: bool = True) 
 
 
 def _jump(access: Access, user: str, lines: tuple[str, ...]) -> Target:
-    name, _, where = access.via.rpartition("@")
+    name, host, port = jump_host(access.via)
+    plain = Target(host, port, name or user, ())
+    return Target(plain.address, plain.port, plain.user, _keys(plain, access.via_host_key, lines))
+
+
+def jump_host(via: str) -> tuple[str, str, int]:
+    """`user@host:port` -> its parts; the user is "" where none is named. Raises InvalidSpec."""
+    name, _, where = via.rpartition("@")
     host, port = where, ""
     if where.startswith("["):
         host, _, port = where[1:].partition("]")
@@ -67,9 +74,16 @@ def _jump(access: Access, user: str, lines: tuple[str, ...]) -> Target:
     elif where.count(":") == 1:
         host, _, port = where.partition(":")
     if not host or (port and not port.isdigit()):
-        raise InvalidSpec(f"the jump host {access.via!r} cannot be understood", remedy="write user@host:port")
-    plain = Target(host, int(port or PORT), name or user, ())
-    return Target(plain.address, plain.port, plain.user, _keys(plain, access.via_host_key, lines))
+        raise InvalidSpec(f"the jump host {via!r} cannot be understood", remedy="write user@host:port")
+    return name, host, int(port or PORT)
+
+
+def check_key(text: str) -> None:
+    """Of a host, as in a .pub file. Raises InvalidSpec."""
+    for line in text.splitlines() or [text]:
+        found = _key(line, "the host key")
+        if not found.blob.startswith(len(found.type).to_bytes(4, "big") + found.type.encode()):
+            raise InvalidSpec("the host key cannot be read", remedy="write it as in a .pub file: ssh-ed25519 AAAA...")
 
 
 def _keys(target: Target, pinned: str, lines: tuple[str, ...]) -> tuple[HostKey, ...]:

@@ -1,4 +1,4 @@
-"""How a host is reached: as whom, with which key, and whom to trust. Used by `hosts.py` and the suppliers; the rest is ssh-executor's.
+"""How a host is reached: as whom, with which key, and whom to trust. Used by `fleet.py` and `machines.py`; the rest is ssh-executor's.
 
 One executor for each way to log in, so hosts that are alike share it; each keeps its connections. Secrets come resolved in the Context.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from kubeup_core import InvalidSpec, Unknown
 from kubeup_core.executor import HostKeyUnknown, Keys
 from kubeup_core.supplier import Access
-from kubeup_ssh_executor import KnownHosts, SshExecutor
+from kubeup_ssh_executor import KnownHosts, SshExecutor, jump_host
 
 from .config import KeyFrom, SshConfig
 from .inventory import Host
@@ -28,7 +28,9 @@ FIRST = 20.0
 class Doors:
     """Thread-safe."""
 
-    def __init__(self, config: SshConfig, secrets: Mapping[str, str]) -> None:
+    def __init__(self, config: SshConfig, secrets: Mapping[str, str], hosts: int = 0) -> None:
+        """hosts: how many are gone round; each keeps its connection, and jump hosts theirs."""
+        self._connections = max(128, 2 * hosts)
         self._secrets = secrets
         self._known = KnownHosts(config.known_hosts)
         self._first_use = config.host_keys == "firstUse"
@@ -71,7 +73,9 @@ class Doors:
                 agent = host.key is not None and host.key.agent
                 private = "" if agent else self._private(host.key)
                 password = self._secret(host.sudo_password) if host.sudo_password else ""
-                self._executors[name] = SshExecutor(Keys(private_key=private), agent=agent, sudo_password=password)
+                self._executors[name] = SshExecutor(
+                    Keys(private_key=private), agent=agent, sudo_password=password, connections=self._connections
+                )
             return self._executors[name]
 
     def _private(self, key: KeyFrom | None) -> str:
@@ -124,9 +128,8 @@ class Doors:
     def _via_key(self, host: Host, executor: SshExecutor) -> str:
         if host.via_host_key:
             return host.via_host_key
-        where = host.via.rpartition("@")[2]
-        address, _, port = where.partition(":") if where.count(":") == 1 else (where, "", "")
-        jump = Access(kind="ssh", address=address, port=int(port) if port.isdigit() else 22)
+        _, address, port = jump_host(host.via)
+        jump = Access(kind="ssh", address=address, port=port)
         return self._key(jump, executor, f"jump host {address}")
 
     def _key(self, access: Access, executor: SshExecutor, what: str) -> str:

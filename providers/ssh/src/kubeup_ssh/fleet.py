@@ -6,6 +6,7 @@ not trusted, is an error in its place, never left out.
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -13,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import TypeVar
 
-from kubeup_core import NotFound, SupplierError, Unknown
+from kubeup_core import Denied, NotFound, SupplierError, Unknown
 
 from .doors import Doors
 from .inventory import Host
-from .looks import Look, failure, read
+from .looks import Look, NotLetIn, failure, read
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,9 +31,9 @@ FRESH = 20.0
 WIDTH = 64
 """Hosts that are asked side by side: nearly all of the time is waiting for them."""
 
-SILENT = 15.0
-"""Seconds for which a host that let a connection time out is taken at its word: else one that is switched off would make every look at
-all the others take as long as its time-out."""
+LONG, SILENT = 2.0, 15.0
+"""Seconds after which a host that failed to answer has held up the others, and for which it is taken at its word then: else one that
+is switched off, or whose sshd hangs, would make every look at all the others take as long as its time-out."""
 
 LIMIT = 25.0
 """Seconds for one call, connecting included."""
@@ -69,10 +70,17 @@ class Fleet:
     def call(self, host: Host, call: str, stdin: bytes = b"") -> bytes:
         """One call of guest.sh. Raises what its exit code means."""
         self._charge(BUDGET, 1.0)
-        code, output = self.doors.run(host, f"{SCRIPT}{call}\n", stdin, LIMIT)
+        code, output = self.run(host, f"{SCRIPT}{call}\n", stdin)
         if code != 0:
             raise failure(host.name, call.split()[0], code, output)
         return output
+
+    def run(self, host: Host, script: str, stdin: bytes = b"") -> tuple[int, bytes]:
+        """Its exit code and output. Raises NotLetIn instead of Denied."""
+        try:
+            return self.doors.run(host, script, stdin, LIMIT)
+        except Denied as error:
+            raise NotLetIn(error) from error
 
     def change(self, host: Host, call: str, stdin: bytes = b"") -> bytes:
         """A call after which the host is another one than it was."""
@@ -117,15 +125,16 @@ class Fleet:
             until, silence = self._silent.get(host.name, (0.0, None))
         if silence is not None and time.monotonic() < until:
             return silence
+        began = time.monotonic()
         try:
-            call = f"look '{host.volume_folder}' '{host.volume_group}' '{before.boot if before else ''}'"
+            call = shlex.join(["look", host.volume_folder, host.volume_group, before.boot if before else ""])
             found = read(self.call(host, call), before)
             with self._lock:
                 self._sized[host.name] = found
                 self._silent.pop(host.name, None)
             return found
         except SupplierError as error:
-            if error.code == "Timeout":
+            if time.monotonic() - began > LONG:
                 with self._lock:
                     self._silent[host.name] = (time.monotonic() + SILENT, error)
             return error

@@ -43,12 +43,12 @@ look() {
     if [ -s "$HOME_OF_HOST/claim" ]; then echo "== claim" && cat "$HOME_OF_HOST/claim"; fi
     if [ -e "$HOME_OF_HOST/kept" ]; then echo "== kept" && cat "$HOME_OF_HOST/kept"; fi
     for record in "$1"/*.json; do
-        [ -s "$record" ] || continue
+        grep -q '^{"group": .*"mark": {' "$record" 2>/dev/null || continue  # the folder may hold files of others
         id=${record##*/}
         id=${id%.json}
         echo "== volume $id" && cat "$record" && echo
         echo "size $(size "$1" "$id")"
-        if [ -s "$1/$id.attached" ] && [ -n "$(device "$1" "$id")" ]; then echo "attached $(cat "$1/$id.attached")"; fi
+        if attached "$1" "$id"; then echo "attached $(cat "$1/$id.attached")"; fi
     done
     standing  # still
 }
@@ -152,10 +152,21 @@ size() {
     fi
 }
 
+# attached FOLDER ID: it is, since the host started: links are gone then, also where LVM has made the device again by itself.
+attached() { [ -s "$1/$2.attached" ] && [ -e "$LINKS/$2" ] && [ -n "$(device "$1" "$2")" ]; }
+
+# ours FOLDER ID KEY: the volume is there, and its record has this mark.
+ours() {
+    [ -s "$1/$2.json" ] || return $MISSING
+    key=$(sed -n 's/.*"index": \([0-9]*\),.*"installation": "\([^"]*\)".*"kind": "\([^"]*\)", "maker": "\([^"]*\)".*/\2 \3 \4 \1/p' "$1/$2.json")
+    [ "$key" = "$3" ] || return $MISSING
+}
+
 # make FOLDER ID BYTES GROUP: the record is stdin; it is written first, so that what is half-made is seen.
 make() {
     lock || return
-    mkdir -p "$1" && chmod 700 "$1"
+    umask 077  # a folder that was there keeps its mode: it may be everybody's
+    mkdir -p "$1" || return $FULL
     cat >"$1/$2.json.new" || return $FULL
     if [ -s "$1/$2.json" ]; then  # it stays where it was made
         sed -i "s/\"group\": \"[^\"]*\"/\"group\": \"$(of_group "$1" "$2")\"/" "$1/$2.json.new"
@@ -184,10 +195,14 @@ make() {
 
 undo() { rm -f "$1/$2.img" "$1/$2.json"; }
 
-# up FOLDER ID MACHINE: it is a device, under a name that stays.
+# up FOLDER ID MACHINE KEY KEY-OF-MACHINE: it is a device, under a name that stays.
 up() {
     lock || return
-    [ -s "$1/$2.json" ] || return $MISSING
+    ours "$1" "$2" "$4" || return
+    if [ "$(head -n 1 "$HOME_OF_HOST/claim" 2>/dev/null)" != "$5" ]; then
+        head -n 1 "$HOME_OF_HOST/claim" 2>/dev/null
+        return $NOT_OURS
+    fi
     if [ -s "$1/$2.attached" ] && [ "$(cat "$1/$2.attached")" != "$3" ]; then
         cat "$1/$2.attached"
         return $ELSEWHERE
@@ -201,9 +216,10 @@ up() {
     mkdir -p "$LINKS" && ln -sfn "$(device "$1" "$2")" "$LINKS/$2" && echo "$3" >"$1/$2.attached"
 }
 
-# down FOLDER ID MACHINE: refused while something on the host uses it.
+# down FOLDER ID MACHINE KEY: refused while something on the host uses it.
 down() {
     lock || return
+    ours "$1" "$2" "$4" || return
     [ -s "$1/$2.attached" ] || return 0
     [ "$(cat "$1/$2.attached")" = "$3" ] || return 0
     put_down "$1" "$2"
@@ -226,14 +242,16 @@ put_down() {
     rm -f "$LINKS/$2" "$1/$2.attached"
 }
 
-# remove FOLDER ID
+# remove FOLDER ID KEY
 remove() {
     lock || return
     [ -s "$1/$2.json" ] || return 0
-    if [ -s "$1/$2.attached" ] && [ -n "$(device "$1" "$2")" ]; then
+    ours "$1" "$2" "$3" || return
+    if attached "$1" "$2"; then
         cat "$1/$2.attached"
         return $IN_USE
     fi
+    put_down "$1" "$2" || return
     group=$(of_group "$1" "$2")
     if [ -n "$group" ] && lvs "$group/kubeup-$2" >/dev/null 2>&1; then
         lvremove -f -q "$group/kubeup-$2" 2>&1 || return $UNABLE

@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from posixpath import normpath
 
 import yaml
 from kubeup_core import InvalidSpec
+from kubeup_ssh_executor import check_key, jump_host
 from pydantic import ValidationError
 
 from .config import VOLUMES, HostEntry, KeyFrom, Login, SshConfig
@@ -17,6 +19,9 @@ from .config import VOLUMES, HostEntry, KeyFrom, Login, SshConfig
 MOST = 10_000
 """Hosts of one inventory: a range that was mistyped must not fill the memory."""
 
+ROLES = ("controlPlane", "worker", "loadBalancer", "plain")
+
+_ADDRESS = re.compile(r"[\w.:%-]+")
 _RANGE = re.compile(r"\[(\d+)-(\d+)\]")
 
 
@@ -50,6 +55,7 @@ class Host:
 def hosts(config: SshConfig) -> dict[str, Host]:
     """By name, in the order in which they were written. Raises InvalidSpec, with the path."""
     found: dict[str, Host] = {}
+    addresses: dict[tuple[str, int, str], str] = {}
     for path, above, entry in _entries(config):
         for host in _unfolded(path, above, entry):
             if host.name in found:
@@ -57,6 +63,14 @@ def hosts(config: SshConfig) -> dict[str, Host]:
                     f"host {host.name} is in the inventory twice", path=path, remedy="give each host a name of its own"
                 )
             found[host.name] = host
+            where = (host.address.casefold(), host.port, host.via)
+            if where in addresses:
+                raise InvalidSpec(
+                    f"{host.name} and {addresses[where]} are the same host, {host.address} port {host.port}",
+                    path=path,
+                    remedy="name each host once",
+                )
+            addresses[where] = host.name
             if len(found) > MOST:
                 raise InvalidSpec(f"the inventory has more than {MOST} hosts", path=path, remedy="look at its ranges")
     if not found:
@@ -68,7 +82,7 @@ def unfold(text: str) -> list[str]:
     """`host[08-10]` -> host08, host09, host10: the digits of the lower bound tell how wide. Raises InvalidSpec."""
     match = _RANGE.search(text)
     if match is None:
-        if "[" in text.partition("]")[0] and not text.startswith("["):
+        if "[" in text or "]" in text:
             raise InvalidSpec(f"the range in {text!r} cannot be understood", remedy="write it as host[01-20].example.org")
         return [text]
     low, high = match[1], match[2]
@@ -140,6 +154,7 @@ def _unfolded(path: str, above: Login, entry: HostEntry | str) -> Iterator[Host]
         raise InvalidSpec(
             "hostKey, internalAddress and externalAddress are of one host", path=path, remedy="write those hosts one by one"
         )
+    _check(path, addresses, names, login, entry)
     for name, address in zip(names, addresses, strict=True):
         yield Host(
             name=name,
@@ -159,3 +174,28 @@ def _unfolded(path: str, above: Login, entry: HostEntry | str) -> Iterator[Host]
             volume_group=login.volume_group or "",
             volume_folder=login.volume_folder or VOLUMES,
         )
+
+
+def _check(path: str, addresses: list[str], names: list[str], login: Login, entry: HostEntry) -> None:
+    for address in addresses:
+        if "@" in address:
+            raise InvalidSpec(f"{address!r} is no address: it has a user", path=path, remedy="write the user as `user`")
+        if address.count(":") == 1:
+            raise InvalidSpec(f"{address!r} is no address: it has a port", path=path, remedy="write the port as `port`")
+        if not _ADDRESS.fullmatch(address):
+            raise InvalidSpec(f"{address!r} is no address", path=path, remedy="write a DNS name or an IP address")
+    for name in names:
+        if "/" in name or not name.isprintable() or name != name.strip():
+            raise InvalidSpec(f"{name!r} cannot be a host's name", path=path, remedy="leave out slashes and blanks around it")
+    for role in entry.roles:
+        if role not in ROLES:
+            raise InvalidSpec(f"there is no role {role!r}", path=path, remedy=f"roles are {', '.join(ROLES)}")
+    if login.volume_folder is not None and normpath(login.volume_folder).strip("/") == "":
+        raise InvalidSpec("volumeFolder cannot be /", path=path, remedy="name a folder for volumes alone")
+    try:
+        for key in filter(None, (entry.host_key, login.via_host_key)):
+            check_key(key)
+        if login.via:
+            jump_host(login.via)
+    except InvalidSpec as error:
+        raise InvalidSpec(error.message, path=path, remedy=error.remedy) from error

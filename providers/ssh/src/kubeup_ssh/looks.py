@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from kubeup_core import Blocked, InvalidSpec, Mark, NoCapacity, NotFound, NotReady, Place, SupplierError, Taken, Unknown
+from kubeup_core import Blocked, Denied, InvalidSpec, Mark, NoCapacity, NotFound, NotReady, Place, SupplierError, Taken, Unknown
 
 TAKEN, BUSY, KEPT, OVER, NOT_OURS, FULL, IN_USE, MISSING, ELSEWHERE, UNABLE, DOWN = range(41, 52)
 """Exit codes of guest.sh."""
@@ -135,6 +135,17 @@ class Foreign(NotFound):
         return NotFound.__name__
 
 
+class NotLetIn(NotReady):
+    """One host refuses the login or root, or is not who it was. That is no word about the others, as a Denied would be."""
+
+    def __init__(self, error: Denied) -> None:
+        super().__init__(error.message, code=error.code, remedy=error.remedy, retry_after=60.0)
+
+    @property
+    def decision(self) -> str:
+        return NotReady.__name__
+
+
 def failure(host: str, verb: str, code: int, output: bytes) -> SupplierError:
     """What an exit code of guest.sh means."""
     said = " ".join(output.decode("utf-8", "replace").split())[-300:]
@@ -142,7 +153,7 @@ def failure(host: str, verb: str, code: int, output: bytes) -> SupplierError:
         case _ if code == TAKEN:
             return Taken(f"host {host} has been claimed already", by=said, remedy="another host is tried; or free that one")
         case _ if code == KEPT:
-            return NoCapacity(f"host {host} is kept back: {said}", scope=Place(place=host), retry_after=60.0)
+            return NoCapacity(f"host {host} is kept back: {said}", scope=Place(slot=host), retry_after=60.0)
         case _ if code == BUSY:
             return NotReady(f"host {host} is being changed by another call", code="Busy", retry_after=2.0)
         case _ if code == DOWN:
@@ -152,7 +163,7 @@ def failure(host: str, verb: str, code: int, output: bytes) -> SupplierError:
         case _ if code == MISSING:
             return NotFound(f"on host {host} there is no such thing of this mark")
         case _ if code == FULL:
-            return NoCapacity(f"host {host} has no room: {said}", scope=Place(place=host), retry_after=60.0)
+            return NoCapacity(f"host {host} has no room: {said}", scope=Place(slot=host), retry_after=60.0)
         case _ if code == IN_USE:
             return Blocked(f"it is in use on host {host}: {said}", by=(said or host,))
         case _ if code == ELSEWHERE:

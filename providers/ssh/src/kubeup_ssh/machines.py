@@ -41,7 +41,7 @@ from kubeup_core import (
 from .config import PATH, SshOverrides, overrides
 from .fleet import Fleet, Found
 from .inventory import Host
-from .looks import DOWN, OVER, Foreign, Look, claim_text, failure, key_of
+from .looks import DOWN, OVER, Foreign, Look, NotLetIn, claim_text, failure, key_of
 
 NOMINAL = 0.85
 """Of the memory and disk that are wanted, so much is enough: a host of 4 GiB shows 3.8."""
@@ -114,10 +114,14 @@ class SshMachines(BaseMachines):
             host = self._fleet.host(member.slot)
             self._fleet.change(host, f"claim {shlex.quote(key_of(mark))}", claim_text(mark, member.name))
         except NotFound as error:
-            gone = NoCapacity(error.message, scope=Place(place=member.slot), retry_after=5.0)
+            gone = NoCapacity(error.message, scope=Place(slot=member.slot), retry_after=5.0)
             return Result(id="", outcome=Outcome.REFUSED, error=gone)
         except (Taken, NoCapacity, InvalidSpec) as error:
             return Result(id="", outcome=Outcome.REFUSED, error=error)
+        except NotLetIn as error:
+            # Raised, not a result: an earlier call of this token may have been let in, and then the host's word is awaited.
+            lack = NoCapacity(error.message, scope=Place(slot=member.slot), retry_after=60.0, code=error.code, remedy=error.remedy)
+            raise lack from error
         except Unknown as error:
             if error.code == str(OVER):
                 return Result(id=id_, outcome=Outcome.DEAD)
@@ -199,10 +203,7 @@ class SshMachines(BaseMachines):
 
     def reboot(self, ref: Ref) -> None:
         """It goes down a second after this has returned: an answer must come back first."""
-        code, output = self._fleet.doors.run(
-            self._fleet.host(slot_of(ref.id)),
-            _guard(ref) + _REBOOT,
-        )
+        code, output = self._fleet.run(self._fleet.host(slot_of(ref.id)), _guard(ref) + _REBOOT)
         if code == NOT_THIS:
             raise NotFound(f"{ref.id} is not there any more")
         if code != 0:

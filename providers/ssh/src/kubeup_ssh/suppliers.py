@@ -23,7 +23,7 @@ CAPABILITIES = Capabilities(
 def suppliers(config: SshConfig, context: Context) -> Suppliers:
     """Raises InvalidSpec for an inventory, or a key, that cannot be read."""
     found = hosts(config)
-    doors = Doors(config, context.secrets)
+    doors = Doors(config, context.secrets, len(found))
     for host in found.values():
         doors.prepare(host)
     fleet = Fleet(found, doors, context.charge)

@@ -26,7 +26,7 @@ from kubeup_core import (
 
 from .fleet import Fleet
 from .inventory import Host
-from .looks import Look, VolumeLook, record_text
+from .looks import Look, VolumeLook, key_of, record_text
 from .machines import slot_of
 
 LINKS = "/dev/kubeup"
@@ -67,25 +67,17 @@ class SshVolumes:
                 by=host.name,
                 remedy=f"attach it to a machine on {host.name}",
             )
-        look = self._look(host)
-        if look.claim is None or not look.claim.same(machine.mark):
-            raise NotFound(f"host {host.name} is not {machine.id} any more")
-        self._marked(look, volume)
-        self._fleet.change(host, shlex.join(["up", host.volume_folder, _own(volume), machine.id]))
+        call = ["up", host.volume_folder, _own(volume), machine.id, key_of(volume.mark), key_of(machine.mark)]
+        self._fleet.change(host, shlex.join(call))
 
     def detach(self, volume: Ref, machine: Ref) -> None:
         host = self._of(volume)
-        self._marked(self._look(host), volume)
-        self._fleet.change(host, shlex.join(["down", host.volume_folder, _own(volume), machine.id]))
+        call = ["down", host.volume_folder, _own(volume), machine.id, key_of(volume.mark)]
+        self._fleet.change(host, shlex.join(call))
 
     def delete(self, ref: Ref) -> None:
         host = self._of(ref)
-        there = {v.id: v for v in self._look(host).volumes}.get(_own(ref))
-        if there is None:
-            return
-        if not there.mark.same(ref.mark):
-            raise NotFound(f"volume {ref.id} carries another mark")
-        self._fleet.change(host, shlex.join(["remove", host.volume_folder, _own(ref)]))
+        self._fleet.change(host, shlex.join(["remove", host.volume_folder, _own(ref), key_of(ref.mark)]))
 
     # -- below -----------------------------------------------------------------------------------------------------------
 
@@ -121,18 +113,6 @@ class SshVolumes:
             return self._fleet.host(slot_of(volume.id))
         except NotFound as error:
             raise NotReady(error.message, retry_after=60.0, remedy=error.remedy) from error
-
-    def _look(self, host: Host) -> Look:
-        found = self._fleet.look([host.name])[host.name]
-        if isinstance(found, SupplierError):
-            raise found
-        return found
-
-    @staticmethod
-    def _marked(look: Look, volume: Ref) -> None:
-        there = {v.id: v for v in look.volumes}.get(_own(volume))
-        if there is None or not there.mark.same(volume.mark):
-            raise NotFound(f"there is no volume {volume.id} with this mark")
 
 
 def _own(ref: Ref) -> str:
