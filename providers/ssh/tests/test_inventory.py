@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kubeup_artifacts.sshd import key_pair
-from kubeup_core import Context, InvalidSpec
+from kubeup_core import Context, InvalidSpec, SupplierError
 from kubeup_ssh import SshConfig, build
 from kubeup_ssh.inventory import hosts, unfold
 from kubeup_ssh.looks import Look, read
@@ -159,7 +160,9 @@ def test_what_a_host_says_is_read_whole_or_not_at_all() -> None:
 
 
 @pytest.mark.parametrize("code", ["Timeout", "NoHandshake", "NameUnknown"])
-def test_a_host_that_is_silent_holds_the_others_up_once_and_not_at_each_look(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+def test_a_host_that_is_silent_holds_the_others_up_once_and_not_at_each_look(
+    monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
     from kubeup_core import NotReady
     from kubeup_ssh import fleet as fleets
 
@@ -193,3 +196,26 @@ def test_a_host_that_is_silent_holds_the_others_up_once_and_not_at_each_look(mon
         assert isinstance(fleet.look()["off"], Look)
     finally:
         fleet.close()
+
+
+def test_an_sshd_that_hangs_is_connected_to_once_in_that_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel takes its connections, and nobody speaks."""
+    from kubeup_ssh import fleet as fleets
+    from kubeup_ssh.doors import Doors
+    from kubeup_ssh_executor import client
+
+    monkeypatch.setattr(client, "BANNER", 0.3)
+    monkeypatch.setattr(fleets, "LONG", 0.1)
+    key = tmp_path / "key"
+    key.write_text(key_pair()[0])
+    with socket.create_server(("127.0.0.1", 0), backlog=8) as silent:
+        hung = {"name": "hung", "address": "127.0.0.1", "port": silent.getsockname()[1], "hostKey": key_pair()[1]}
+        found = config(hosts=[hung], key={"path": str(key)})
+        fleet = fleets.Fleet(hosts(found), Doors(found, {}), lambda bucket, cost: None)
+        try:
+            first, second = fleet.look()["hung"], fleet.look()["hung"]
+            assert isinstance(first, SupplierError)
+            assert first.code == "NoHandshake"
+            assert second is first
+        finally:
+            fleet.close()

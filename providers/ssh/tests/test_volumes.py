@@ -7,7 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubeup_core import Blocked, InvalidSpec, Launch, Mark, Member, NoCapacity, NotFound, Phase, Ref, Scope, Taken, Template, VolumeSpec
+from kubeup_core import (
+    Blocked,
+    InvalidSpec,
+    Launch,
+    Mark,
+    Member,
+    NoCapacity,
+    NotFound,
+    Phase,
+    Ref,
+    Scope,
+    Taken,
+    Template,
+    VolumeSpec,
+)
 from kubeup_core.kinds import Cluster, Machine, Volume
 from kubeup_core.testing.harness import Harness
 

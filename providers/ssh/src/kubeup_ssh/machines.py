@@ -120,7 +120,9 @@ class SshMachines(BaseMachines):
             return Result(id="", outcome=Outcome.REFUSED, error=error)
         except NotLetIn as error:
             # Raised, not a result: an earlier call of this token may have been let in, and then the host's word is awaited.
-            lack = NoCapacity(error.message, scope=Place(slot=member.slot), retry_after=60.0, code=error.code, remedy=error.remedy)
+            lack = NoCapacity(
+                error.message, scope=Place(slot=member.slot), retry_after=60.0, code=error.code, remedy=error.remedy
+            )
             raise lack from error
         except Unknown as error:
             if error.code == str(OVER):
