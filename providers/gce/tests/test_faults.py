@@ -188,33 +188,94 @@ def test_what_an_operation_refuses_of_a_network_is_said_by_the_next_look(place: 
     place.network(mark=want.mark)
 
 
-def test_an_attach_that_hangs_shows_nothing_attached(place: Any) -> None:
-    (machine,) = place.run(place.launch())
-    _want, volume = place.volume()
-    with place.world.having("instances.attachDisk", late=("INTERNAL_ERROR", "later")):
-        place.suppliers.volumes.attach(volume.ref, machine.ref)
-        for _ in range(5):
-            place.world.advance()
-    assert place.suppliers.volumes.observe(HOME).items[0].attached == ()
-    place.suppliers.volumes.attach(volume.ref, machine.ref)
-    for _ in range(5):
-        place.world.advance()
-    assert place.suppliers.volumes.observe(HOME).items[0].attached == (machine.ref.id,)
+def test_a_disk_that_google_refuses_only_later_is_said_by_the_next_look_and_asked_for_once_for_each_time_it_is_said(
+    place: Any,
+) -> None:
+    want, volumes = place.volume_spec(), place.suppliers.volumes
+    with place.world.having("disks.insert", late=("QUOTA_EXCEEDED", "Quota 'SSD_TOTAL_GB' exceeded")):
+        for attempt in (1, 2):
+            assert volumes.ensure(want).phase == Phase.PENDING
+            assert volumes.ensure(want).phase == Phase.PENDING, "the operation runs"
+            place.world.advance(5)
+            with pytest.raises(NoCapacity, match="SSD_TOTAL_GB") as caught:
+                volumes.ensure(want)
+            assert caught.value.person
+            assert place.world.count("disks.insert") == attempt
+    assert volumes.ensure(want).phase == Phase.PENDING
+    place.world.advance(5)
+    assert volumes.ensure(want).phase == Phase.RUNNING
 
 
-def test_a_detach_that_is_busy_is_not_forced(place: Any) -> None:
+@pytest.mark.parametrize(
+    ("method", "more"), [("disks.resize", {"size": 20 * GiB}), ("disks.setLabels", {"keep": True})], ids=["grow", "keep"]
+)
+def test_a_change_of_a_disk_that_fails_only_later_is_said_and_observation_asks_for_another_look(
+    place: Any, method: str, more: dict[str, Any]
+) -> None:
+    want, _volume = place.volume()
+    changed = replace(want, mark=replace(want.mark, keep=True)) if "keep" in more else replace(want, **more)
+    volumes = place.suppliers.volumes
+    with place.world.having(method, late=("QUOTA_EXCEEDED", "Quota exceeded")):
+        assert volumes.ensure(changed).phase == Phase.PENDING
+        place.world.advance(5)
+        assert volumes.observe(HOME).items[0].phase == Phase.PENDING, "nobody has looked how it ended"
+        with pytest.raises(NoCapacity):
+            volumes.ensure(changed)
+    assert volumes.observe(HOME).items[0].phase == Phase.RUNNING
+    assert volumes.ensure(changed).phase == Phase.PENDING
+    place.world.advance(5)
+    state = volumes.ensure(changed)
+    assert (state.phase, state.size, state.ref.mark.keep) == (Phase.RUNNING, changed.size, changed.mark.keep)
+
+
+def test_an_attach_that_fails_in_its_operation_is_said_by_the_next_one_and_works_after_that(place: Any) -> None:
     (machine,) = place.run(place.launch())
     _want, volume = place.volume()
-    place.suppliers.volumes.attach(volume.ref, machine.ref)
-    for _ in range(5):
-        place.world.advance()
+    volumes = place.suppliers.volumes
+    with place.world.having("instances.attachDisk", late=("ZONE_RESOURCE_POOL_EXHAUSTED", "no more disks here")):
+        volumes.attach(volume.ref, machine.ref)
+        volumes.attach(volume.ref, machine.ref)
+        place.world.advance(5)
+        with pytest.raises(NoCapacity, match="no more disks here") as caught:
+            volumes.attach(volume.ref, machine.ref)
+    assert caught.value.scope.machine_type == machine.machine_type
+    assert place.world.count("instances.attachDisk") == 1
+    assert volumes.observe(HOME).items[0].attached == ()
+    volumes.attach(volume.ref, machine.ref)
+    place.world.advance(5)
+    assert volumes.observe(HOME).items[0].attached == (machine.ref.id,)
+
+
+def test_a_detach_that_is_busy_is_said_by_the_next_one_and_not_forced(place: Any) -> None:
+    (machine,) = place.run(place.launch())
+    _want, volume = place.volume()
+    volumes = place.suppliers.volumes
+    volumes.attach(volume.ref, machine.ref)
+    place.world.advance(5)
     with place.world.having("instances.detachDisk", late=("RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "busy")):
-        place.suppliers.volumes.detach(volume.ref, machine.ref)
-        for _ in range(5):
-            place.world.advance()
-    assert place.suppliers.volumes.observe(HOME).items[0].attached == (machine.ref.id,)
+        volumes.detach(volume.ref, machine.ref)
+        place.world.advance(5)
+        with pytest.raises(Blocked, match="busy"):
+            volumes.detach(volume.ref, machine.ref)
+    assert volumes.observe(HOME).items[0].attached == (machine.ref.id,)
     with pytest.raises(Blocked):
-        place.suppliers.volumes.delete(volume.ref)
+        volumes.delete(volume.ref)
+    volumes.detach(volume.ref, machine.ref)
+    place.world.advance(5)
+    assert volumes.observe(HOME).items[0].attached == ()
+
+
+def test_a_disk_whose_deletion_fails_in_its_operation_says_why_and_goes_the_next_time(place: Any) -> None:
+    _want, volume = place.volume()
+    volumes = place.suppliers.volumes
+    with place.world.having("disks.delete", late=("RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "a snapshot is being made")):
+        volumes.delete(volume.ref)
+        place.world.advance(5)
+        with pytest.raises(Blocked, match="snapshot"):
+            volumes.delete(volume.ref)
+    volumes.delete(volume.ref)
+    place.world.advance(5)
+    assert volumes.observe(HOME).items == ()
 
 
 def test_a_volume_in_another_zone_than_its_machine_is_refused(place: Any) -> None:
@@ -346,3 +407,29 @@ def test_a_member_in_another_zone_joins_a_balancer_that_runs(place: Any) -> None
     place.world.advance(5)
     (seen,) = balancers.observe(HOME).items
     assert seen.members == {first.name: "healthy", second.name: "healthy"}
+
+
+def test_another_health_check_replaces_the_one_that_a_balancer_has(place: Any) -> None:
+    from kubeup_core import Listener
+
+    def checks() -> list[dict[str, Any]]:
+        return [item.body for item in place.world.items.values() if item.collection == "healthChecks"]
+
+    want = place.balancer_spec(place.run(place.launch()))
+    place.balancer(want)
+    (tcp,) = checks()
+    assert (tcp["type"], tcp["tcpHealthCheck"]) == ("TCP", {"port": 80})
+    for health, probe in (
+        ({"protocol": "HTTP", "port": "8080", "path": "/ready"}, {"port": 8080, "requestPath": "/ready"}),
+        ({"protocol": "HTTP", "port": "8080", "path": "/live"}, {"port": 8080, "requestPath": "/live"}),
+        ({"protocol": "HTTP", "port": "8081", "path": "/live"}, {"port": 8081, "requestPath": "/live"}),
+    ):
+        changed = replace(want, listeners=(Listener(port=80, target=80, health=health),))
+        place.balancer(changed)
+        place.world.advance(5)
+        (http,) = checks()
+        assert (http["type"], http["httpHealthCheck"]) == ("HTTP", probe)
+        assert "tcpHealthCheck" not in http, "a check has one type"
+        updates = place.world.count("regionHealthChecks.update")
+        place.balancer(changed)
+        assert place.world.count("regionHealthChecks.update") == updates, "it is as wished"

@@ -66,6 +66,21 @@ def test_spot_machines_are_deleted_and_not_stopped_when_they_are_taken(place: An
     assert state.facts["spot"] == "true"
 
 
+def test_spot_is_offered_first_and_the_same_on_demand_after_it(place: Any) -> None:
+    plain = place.suppliers.machines.offers(place.template())
+    assert not [offer for offer in plain if offer.spot]
+    both = place.suppliers.machines.offers(place.template(spot=True))
+    assert both == [*(replace(offer, spot=True, price_per_hour=None) for offer in plain), *plain]
+
+
+def test_a_machine_that_fell_back_on_demand_is_no_spot_machine(place: Any) -> None:
+    template = place.template(spot=True)
+    offer = next(o for o in place.suppliers.machines.offers(template) if not o.spot and o.place == "us-central1-a")
+    (state,) = place.run(replace(place.launch(template=template), offer=offer))
+    assert body(place, state.name).get("scheduling", {}).get("provisioningModel") != "SPOT"
+    assert state.facts["spot"] == "false"
+
+
 def test_user_data_that_is_text_goes_as_it_is_and_what_is_not_in_base64(place: Any) -> None:
     text = b"#cloud-config\nusers: []\n"
     (plain,) = place.run(place.launch(user_data=text))

@@ -44,6 +44,8 @@ def perform(world: World, method: str, at: Mapping[str, str], query: Mapping[str
             return _delete(world, found(world, scope, collection, _name(at)), request_id, late)
         case "patch":
             return _patch(world, found(world, scope, collection, _name(at)), body, request_id, late)
+        case "update":
+            return _update(world, found(world, scope, collection, _name(at)), body, request_id, late)
         case "setLabels":
             return _set_labels(world, found(world, scope, collection, at["resource"]), body, request_id, late)
     raise ApiError(501, "notImplemented", f"the emulator does not have {method}")
@@ -141,6 +143,22 @@ def _patch(world: World, item: Item, body: Body, request_id: str, late: Late) ->
         return late
 
     return world.operation("patch", item.scope, item.path, finish, request_id=request_id)
+
+
+def _update(world: World, item: Item, body: Body, request_id: str, late: Late) -> Body:
+    """What the body does not have is gone; what Google wrote stays."""
+    must_be_ready(world, body)
+    kept = ("kind", "id", "creationTimestamp", "selfLink", "name", "region", "zone")
+    changed = {**{key: item.body[key] for key in kept if key in item.body}, **world.linked(body)}
+
+    def finish() -> tuple[str, str] | None:
+        if late is None:
+            item.body.clear()
+            item.body.update(changed)
+            _fingerprint(world, item)
+        return late
+
+    return world.operation("update", item.scope, item.path, finish, request_id=request_id)
 
 
 def _set_labels(world: World, item: Item, body: Body, request_id: str, late: Late) -> Body:

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from math import ceil
 from typing import TypeVar
@@ -80,7 +80,8 @@ class Catalog:
         return []
 
     def offers(self, want: Template) -> list[Offer]:
-        """Cheapest first. A zone that does not answer has none; raises when that is all of them."""
+        """Cheapest first, and where spot is wanted, all of these before the same on demand, to fall back on. A zone that does not
+        answer has none; raises when that is all of them."""
         problems = self.check(want)
         if problems:
             raise InvalidSpec(problems[0].message, path=problems[0].path, remedy=problems[0].remedy)
@@ -97,7 +98,8 @@ class Catalog:
             found += [(_rank(one), self._offer(zone, one, want, chosen)) for one in fitting]
         if failed is not None and not found:
             raise failed
-        return [offer for _, offer in sorted(found, key=lambda pair: (pair[0], pair[1].place))]
+        there = [offer for _, offer in sorted(found, key=lambda pair: (pair[0], pair[1].place))]
+        return [*(replace(offer, spot=True, price_per_hour=None) for offer in there if want.spot), *there]
 
     def _fitting(self, types: Sequence[MachineType], want: Template, named: str | None) -> list[MachineType]:
         if named is not None:
@@ -112,16 +114,15 @@ class Catalog:
         return fits
 
     def _offer(self, zone: str, one: MachineType, want: Template, chosen: config.GceOverrides) -> Offer:
-        priced = prices.shown(self._compute.region) and not want.spot
         return Offer(
             place=zone,
             machine_type=one.name,
             arch=one.arch,
-            spot=want.spot,
+            spot=False,
             cpu=one.cores,
             memory=one.memory,
             image=self._image(chosen.image or self._context.images.get(want.image), want.image, one.arch),
-            price_per_hour=one.price if priced else None,
+            price_per_hour=one.price if prices.shown(self._compute.region) else None,
             reach=frozenset({zone}),
             max_volumes=one.disks - 1,
         )

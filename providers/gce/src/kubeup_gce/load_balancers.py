@@ -80,7 +80,7 @@ class GceLoadBalancers:
         if not given or check is None or None in groups.values():
             return pending
         if _differs(check, _check_body(want)):
-            self._parts.changed(self._check(id), _check_body(want))
+            self._parts.replaced(self._check(id), mark, _check_body(want))
         service = self._backend_service(want, id, zones, known)
         if service is None:
             return pending
@@ -384,8 +384,11 @@ def _seconds(value: str | None, otherwise: int) -> int:
 
 
 def _differs(found: Record, content: Record) -> bool:
-    keys = ("check_interval_sec", "timeout_sec", "healthy_threshold", "unhealthy_threshold")
-    return any(int(found.get(key, 0)) != content[key] for key in keys)
+    """Answers have more fields than were asked for; a check of another type has none of this one's."""
+    return any(
+        _differs(found.get(key, {}), value) if isinstance(value, dict) else found.get(key) != value
+        for key, value in content.items()
+    )
 
 
 def _zone(member: LBMember) -> str:

@@ -65,6 +65,12 @@ class Parts:
         asked = {part.key: part.name, part.body: content}
         self._remember(part, self._compute.change(part.service, "patch", **asked, **part.where))
 
+    def replaced(self, part: Part, mark: Mark, content: Record) -> None:
+        """As `changed`, but nothing is left of what it was: a patch keeps the fields that it does not name."""
+        body = {"name": part.name, "description": marks.text(mark), **content}
+        asked = {part.key: part.name, part.body: body}
+        self._remember(part, self._compute.change(part.service, "update", **asked, **part.where))
+
     def changing(self, part: Part) -> bool:
         """Whether an operation that this process began still runs. Raises what it failed with, once."""
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kubeup_core import (
     Blocked,
@@ -23,6 +24,7 @@ from kubeup_core import (
 
 from . import config, marks
 from .client import Compute, Record
+from .parts import Part, Parts
 
 GiB = 1024**3
 SMALLEST = 10 * GiB
@@ -42,15 +44,19 @@ PHASES = {
 class GceVolumes:
     def __init__(self, compute: Compute, zones: Sequence[str]) -> None:
         self._compute, self._zones = compute, tuple(zones)
+        self._parts = Parts(compute)
 
     def ensure(self, want: VolumeSpec) -> VolumeState:
+        """Pending as long as an operation of this process on the disk runs; raises, once, what one has failed with."""
         zone = want.place or self._zones[0]
         if zone not in self._zones:
             raise InvalidSpec(f"{self._compute.region} has no zone {zone}", remedy=f"zones: {', '.join(self._zones)}")
         name = marks.name(want.name, want.mark)
+        changing = self._parts.changing(_part(zone, name))
         record = self._compute.get("Disks", zone=zone, disk=name)
         if record is None:
-            self._create(want, zone, name)
+            if not changing:
+                self._create(want, zone, name)
             return VolumeState(
                 ref=Ref(id=f"{zone}/{name}", mark=want.mark),
                 phase=Phase.PENDING,
@@ -62,8 +68,8 @@ class GceVolumes:
         if state is None or not state.ref.mark.same(want.mark):
             by = marks.owner(state.ref.mark if state else None)
             raise Taken(f"the name {name} is held by a disk of {by}", by=by, code="alreadyExists", remedy="rename or remove it")
-        if state.phase == Phase.RUNNING:
-            self._change(want, zone, name, record, state)
+        if state.phase == Phase.RUNNING and not self._as_wished(want, zone, name, record, state):
+            return replace(state, phase=Phase.PENDING)
         return state
 
     def attach(self, volume: Ref, machine: Ref) -> None:
@@ -81,13 +87,16 @@ class GceVolumes:
             )
         if any(_last(d.get("source", "")) == name for d in instance.get("disks", ())):
             return
+        part = _part(zone, name, at=host)
         content = {
             "source": f"projects/{self._compute.project}/zones/{zone}/disks/{name}",
             "device_name": name,
             "auto_delete": False,
         }
         try:
-            self._compute.change("Instances", "attach_disk", zone=at, instance=host, attached_disk_resource=content)
+            if not self._parts.changing(part):
+                asked = self._compute.change("Instances", "attach_disk", zone=at, instance=host, attached_disk_resource=content)
+                self._parts.begun(part, asked)
         except NoCapacity as error:
             scope = Place(place=at, machine_type=_last(instance.get("machine_type", "")))
             raise NoCapacity(
@@ -102,9 +111,10 @@ class GceVolumes:
         _, name = _split(volume)
         zone, host = _split(machine)
         device = next((d["device_name"] for d in instance.get("disks", ()) if _last(d.get("source", "")) == name), None)
-        if device is None:
+        part = _part(zone, name, at=host)
+        if device is None or self._parts.changing(part):
             return
-        self._compute.change("Instances", "detach_disk", zone=zone, instance=host, device_name=device)
+        self._parts.begun(part, self._compute.change("Instances", "detach_disk", zone=zone, instance=host, device_name=device))
 
     def observe(self, scope: Scope) -> Snapshot[VolumeState]:
         listed, silent = self._compute.everywhere("Disks", "disks", filter=marks.filter_of(scope, "Volume"))
@@ -123,9 +133,10 @@ class GceVolumes:
             raise NotFound(f"volume {ref.id} belongs to {by}", code="foreign mark")
         if state.attached:
             raise Blocked(f"volume {ref.id} is attached to {state.attached[0]}", by=state.attached)
-        if state.phase != Phase.DELETING:
+        part = _part(zone, name, at="nowhere")
+        if not self._parts.changing(part) and state.phase != Phase.DELETING:
             try:
-                self._compute.change("Disks", "delete", zone=zone, disk=name)
+                self._parts.begun(part, self._compute.change("Disks", "delete", zone=zone, disk=name))
             except NotFound:
                 return
 
@@ -139,26 +150,31 @@ class GceVolumes:
             "labels": marks.labels(want.mark),
         }
         try:
-            self._compute.change("Disks", "insert", zone=zone, disk_resource=content)
+            self._parts.begun(_part(zone, name), self._compute.change("Disks", "insert", zone=zone, disk_resource=content))
         except Taken:  # another thread, or a call whose reply was lost: the next look tells whose it is
             return
 
-    def _change(self, want: VolumeSpec, zone: str, name: str, record: Record, state: VolumeState) -> None:
-        """Grows it and keeps its labels right; a smaller wish is none."""
+    def _as_wished(self, want: VolumeSpec, zone: str, name: str, record: Record, state: VolumeState) -> bool:
+        """Grows it, then sets its labels right, one operation after the other; a smaller wish is none."""
+        part = _part(zone, name)
         if want.size > state.size:
             larger = {"size_gb": _rounded(want.size)}
-            self._compute.change("Disks", "resize", zone=zone, disk=name, disks_resize_request_resource=larger)
+            asked = self._compute.change("Disks", "resize", zone=zone, disk=name, disks_resize_request_resource=larger)
+            self._parts.begun(part, asked)
+            return False
         labels = {**record.get("labels", {}), **marks.labels(want.mark)}
-        if labels != record.get("labels", {}):
-            content = {"labels": labels, "label_fingerprint": record.get("label_fingerprint", "")}
-            try:
-                self._compute.change("Disks", "set_labels", zone=zone, resource=name, zone_set_labels_request_resource=content)
-            except NotReady as error:
-                if error.code not in (
-                    "conditionNotMet",
-                    "CONDITION_NOT_MET",
-                ):  # labels change just now: the next look sees them
-                    raise
+        if labels == record.get("labels", {}):
+            return True
+        content = {"labels": labels, "label_fingerprint": record.get("label_fingerprint", "")}
+        try:
+            asked = self._compute.change(
+                "Disks", "set_labels", zone=zone, resource=name, zone_set_labels_request_resource=content
+            )
+            self._parts.begun(part, asked)
+        except NotReady as error:  # a stale fingerprint: labels change just now, and the next look sees them
+            if error.code not in ("conditionNotMet", "CONDITION_NOT_MET"):
+                raise
+        return False
 
     def _disk(self, ref: Ref) -> Record:
         zone, name = _split(ref)
@@ -182,6 +198,8 @@ class GceVolumes:
             return None
         zone, name = _last(record["zone"]), str(record["name"])
         phase = PHASES.get(str(record.get("status", "")), Phase.UNKNOWN)
+        if phase == Phase.RUNNING and self._parts.begun_here(_part(zone, name)):
+            phase = Phase.PENDING  # so that `ensure` is called until it knows how the operation ended
         failed: SupplierError | None = NotReady(f"Google could not make disk {name}") if phase == Phase.FAILED else None
         return VolumeState(
             ref=Ref(id=f"{zone}/{name}", mark=mark),
@@ -192,6 +210,11 @@ class GceVolumes:
             attached=_users(record),
             error=failed,
         )
+
+
+def _part(zone: str, name: str, at: str = "") -> Part:
+    """What an operation is remembered by. at: the machine that the disk is put to or taken from; "nowhere" when it is deleted."""
+    return Part("Disks", "disk", at or "disk_resource", name, zone=zone)
 
 
 def _users(record: Record) -> tuple[str, ...]:
