@@ -17,6 +17,8 @@ from kubeup_core.bootstrapping.job import Job, pack
 from kubeup_core.bootstrapping.results import Polled, StepResult
 from kubeup_core.errors import InvalidSpec, Unknown
 
+NOW = 1.8e9
+
 
 class Machine:
     """What a machine does with the scripts that it is sent: runs them."""
@@ -31,7 +33,7 @@ class Machine:
         return done.returncode, done.stdout
 
     def send(self, job: Job) -> tuple[int, bytes]:
-        return self.run(jobs.unpack_script(job.name, str(self.root)), job.archive)
+        return self.run(jobs.unpack_script(job.name, NOW, str(self.root)), job.archive)
 
     def poll(self, job: Job, attempt: int = 1, offset: int = 0) -> Polled:
         code, output = self.run(jobs.poll_script(job.name, attempt, offset, str(self.root)))
@@ -98,6 +100,19 @@ def test_steps_run_in_order_and_each_result_is_told(machine, trace):
     assert polled.lines[-1] == "finished"
     one = result(polled, "one")
     assert (one.state, one.exit_code, one.tail) == ("done", 0, "hello\n")
+
+
+def test_kubeups_clock_and_the_machines_are_told_to_steps_with_each_sending_and_are_no_part_of_a_marker(machine, trace):
+    job, before = pack([step("one", f"cat '{machine.root}/clock' >>{trace}")]), time.time()
+    assert machine.send(job)[0] == 0
+    machine.wait(job)
+    theirs, here = map(float, ran(trace))
+    assert theirs == NOW
+    assert int(before) <= here <= time.time()
+    later = jobs.unpack_script(job.name, NOW + 60, str(machine.root))
+    assert machine.run(later, job.archive)[0] == 0
+    assert (machine.root / "clock").read_text().startswith(f"{NOW + 60:.0f} ")
+    assert states(machine.wait(job, 2)) == {"one": "skipped"}
 
 
 def test_a_step_that_was_done_is_not_run_again_and_a_changed_one_is(machine, trace):
@@ -369,7 +384,7 @@ def test_a_line_that_was_torn_by_a_kill_does_not_hide_the_next(machine):
 
 def test_steps_that_were_sent_in_part_are_not_there(machine):
     job = pack([step("one", "true")])
-    code, _ = machine.run(jobs.unpack_script(job.name, str(machine.root)), job.archive[: len(job.archive) // 2])
+    code, _ = machine.run(jobs.unpack_script(job.name, NOW, str(machine.root)), job.archive[: len(job.archive) // 2])
     assert code != 0
     assert machine.poll(job).word == "missing"
     assert machine.send(job)[0] == 0

@@ -72,7 +72,7 @@ def test_access_later_finds_the_same_job_done(machine, trace):
     assert machine.boots() == 0
     assert machine.poll(prepare).lines[-1] == "finished"
     wider = pack([step("one", f"echo one >>{trace}"), step("two", f"echo two >>{trace}")])
-    subprocess.run(["sh", "-c", unpack_script(wider.name, str(machine.root))], input=wider.archive, check=True)
+    subprocess.run(["sh", "-c", unpack_script(wider.name, 0, str(machine.root))], input=wider.archive, check=True)
     end = time.monotonic() + 60
     while (polled := machine.poll(wider)).word != "over":
         assert time.monotonic() < end, polled
@@ -85,7 +85,7 @@ def test_what_access_has_begun_is_waited_for_and_not_done_again(machine, trace, 
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     prepare = pack([step("one", f"echo one >>{trace}; cat {fifo} >>{trace}")])
-    subprocess.run(["sh", "-c", unpack_script(prepare.name, str(machine.root))], input=prepare.archive, check=True)
+    subprocess.run(["sh", "-c", unpack_script(prepare.name, 0, str(machine.root))], input=prepare.archive, check=True)
     assert machine.poll(prepare).word == "started"
     machine.told(("a", [prepare]))
     command = ["sh", str(machine.folder / "start"), str(machine.root), "1", "run"]

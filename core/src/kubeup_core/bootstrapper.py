@@ -45,6 +45,10 @@ class Task(Enum):
 SNAPSHOT_PATH = "/var/lib/kubeup/etcd-snapshot.db"
 """On the machine. The core fetches it from there after SNAPSHOT, and puts it there before RESTORE."""
 
+CLOCK_PATH = "/var/lib/kubeup/clock"
+"""On the machine: kubeup's wall clock and the machine's own, in whole seconds, as they were when the core sent the steps that run.
+Not there where user-data or a person brought them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class File:

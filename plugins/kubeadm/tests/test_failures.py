@@ -365,12 +365,6 @@ def test_clocks_ten_minutes_apart_are_told(ahead, api, plan, node):
     assert "seconds away from the control plane's" in result
 
 
-def test_a_clock_behind_the_certificates_is_told(plan, node, monkeypatch):
-    monkeypatch.setattr(documents, "ca_begins", lambda pem: int(time.time()) + 600)
-    result = told(here(step(Task.INIT, "clock", plan(), node("controlPlane"))))
-    assert "seconds behind the moment at which the cluster's CA became valid" in result
-
-
 @pytest.mark.parametrize(
     ("host", "port", "why"),
     [("127.0.0.1", 9, "refuses connections"), ("no-such-host.invalid", 6443, "is not known to this machine's DNS")],

@@ -93,12 +93,16 @@ def runner() -> str:
     return files(__package__).joinpath("runner.sh").read_text()
 
 
-def unpack_script(job: str, root: str = ROOT) -> str:
-    """Shell that puts the archive, its stdin, into the job's folder. Once: a second one finds it there."""
+def unpack_script(job: str, now: float, root: str = ROOT) -> str:
+    """Shell that puts the archive, its stdin, into the job's folder. Once: a second one finds it there.
+
+    now  kubeup's wall clock: a step may compare it with the machine's of the same moment (`bootstrapper.CLOCK_PATH`)
+    """
     return f"""set -eu
 umask 077
 jobs={shlex.quote(root)}/jobs
 mkdir -p "$jobs/{job}"
+echo "{now:.0f} $(date -u +%s)" >{shlex.quote(root)}/clock
 if [ -d "$jobs/{job}/steps" ]; then exit 0; fi
 new=$(mktemp -d "$jobs/.new-XXXXXX")
 trap 'rm -rf "$new"' EXIT

@@ -6,7 +6,7 @@ by the step that used them.
 
 from __future__ import annotations
 
-from kubeup_core.bootstrapper import SNAPSHOT_PATH, ClusterPlan, File, NodePlan, Secrets, Step
+from kubeup_core.bootstrapper import CLOCK_PATH, SNAPSHOT_PATH, ClusterPlan, File, NodePlan, Secrets, Step
 
 from . import documents, sources
 from .config import KubeadmConfig
@@ -26,14 +26,14 @@ def prepare(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig) -> list
             name="machine",
             title="looks at the machine",
             script=script("machine", ARCH=node.arch, DISK_MIB=config.minimum_disk_mib, EVICTION=_eviction(config)),
-            timeout=30,
+            timeout=60,
             remedy="choose another image or a larger disk; spec.machine of the Cluster or the NodePool has both",
         ),
         *sources.unpack(cluster, node),
         Step(
             name="system",
             title="sets modules, sysctls, swap and the resolver",
-            script=script("debs", "system", CNI=cluster.cni, VERSION=cluster.version),
+            script=script("debs", "system", CNI=cluster.cni, PROXY=config.proxy_mode, VERSION=cluster.version),
             timeout=600,
             remedy="use an image with the tools and kernel modules that Kubernetes needs",
         ),
@@ -51,7 +51,7 @@ def init(cluster: ClusterPlan, node: NodePlan, config: KubeadmConfig, secrets: S
         Step(
             name="clock",
             title="compares the clock with the certificates",
-            script=script("clock", NOT_BEFORE=documents.ca_begins(cluster.ca)),
+            script=script("clock", CLOCK=CLOCK_PATH, NOT_BEFORE=documents.ca_begins(cluster.ca)),
             timeout=30,
             remedy="set the machine's clock, best by systemd-timesyncd or chrony in the image",
         ),

@@ -1,5 +1,7 @@
 # Takes a half-made or former Node off this machine. Never fails because something is not there.
 clean() {
+    # one that is down has left its containers running
+    if has ctr; then systemctl -q is-active containerd || timeout 30 systemctl start containerd 2>/dev/null || :; fi
     if has kubeadm && [ -d /etc/kubernetes ]; then
         timeout 60 kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock >/dev/null 2>&1 || :
     fi
@@ -13,11 +15,25 @@ clean() {
             ctr_ containers delete "$container" >/dev/null 2>&1 || :
         done
     fi
-    awk '$2 ~ "^/var/lib/kubelet/" {print $2}' /proc/mounts | sort -r | while read -r mount; do umount -l "$mount" 2>/dev/null || :; done
+    # What still runs in pods has no containerd that could end it. 0 is a process that this machine, a container, cannot see.
+    pods=$(find /sys/fs/cgroup/kubepods* /sys/fs/cgroup/*/kubepods* -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u | grep -vx 0) || :
+    for process in $pods; do kill -KILL "$process" 2>/dev/null || :; done
+    awk '$2 ~ "^/var/lib/kubelet/|^/run/netns/cni-" {print $2}' /proc/mounts | sort -r |
+        while read -r mount; do umount -l "$mount" 2>/dev/null || :; done
     rm -rf /etc/kubernetes/*.conf /etc/kubernetes/pki /etc/kubernetes/tmp /var/lib/kubelet /var/lib/etcd "$STATE/joined" "$STATE/joining"
-    rm -f /etc/cni/net.d/10-kubeup.conflist
+    forget_network
     mkdir -p /etc/kubernetes/manifests
     systemctl try-restart kubeup-routes 2>/dev/null || :
+}
+
+# The pod network's configuration, links and leases: the next one has other addresses, perhaps another plugin. The kernel takes a link
+# between a pod and the machine away with the pod's namespace.
+forget_network() {
+    for name in 10-kubeup 10-flannel 10-calico 05-cilium; do rm -f "/etc/cni/net.d/$name.conflist"; done
+    rm -f /run/netns/cni-*
+    rm -rf /run/flannel /run/cni-ipam-state /var/lib/cni
+    has ip || return 0
+    for link in cni0 flannel.1; do ip link delete "$link" 2>/dev/null || :; done
 }
 
 dirty() {

@@ -2,7 +2,13 @@
 kubeadm_() {
     limit=$1
     shift
-    timeout -k 10 "$limit" kubeadm "$@" >"$STATE/kubeadm.log" 2>&1
+    began=$(date +%s)
+    timeout -k 10 "$limit" kubeadm "$@" >"$STATE/kubeadm.log" 2>&1 || {
+        code=$?
+        # 137 is also what a kubeadm leaves that did not listen when its time was over
+        if [ "$code" = 137 ] && [ $(($(date +%s) - began)) -ge "$limit" ]; then code=124; fi
+        return "$code"
+    }
 }
 
 # Ends the step: kubeadm_failed CODE WHAT

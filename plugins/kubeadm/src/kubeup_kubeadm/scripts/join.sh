@@ -1,4 +1,6 @@
 # kubeadm join. Not re-runnable by itself: a machine on which it was interrupted is cleaned first.
+trap forget_keys EXIT
+trap 'exit 143' TERM # a shell that a signal ends runs no other trap
 if [ -s /etc/kubernetes/admin.conf ] && [ "$(cat "$STATE/joining" 2>/dev/null)" = "$CA" ] && has kubectl; then
     # the Node of the interrupted attempt may still look Ready, and kubeadm would refuse to join as it
     timeout 20 kubectl --kubeconfig=/etc/kubernetes/admin.conf delete node "$NAME" --wait=false >/dev/null 2>&1 || :
@@ -24,5 +26,4 @@ restart_when_refused() {
 }
 if [ "$ROLE" = controlPlane ] && [ "$ETCD_ADMISSION" = yes ]; then restart_when_refused & fi
 wait "$join" || kubeadm_failed $? "kubeadm join"
-forget_keys
 echo "$CA" >"$STATE/joined"

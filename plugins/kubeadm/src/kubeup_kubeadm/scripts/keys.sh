@@ -1,4 +1,4 @@
-# The cluster's keys come into a folder in memory; from there into kubeadm's, and nothing stays behind.
+# The cluster's keys come into a folder in memory; from there into kubeadm's, and nothing stays behind, whatever the step comes to.
 put_keys() {
     [ -d /run/kubeup/pki ] || return 0
     umask 077

@@ -1,6 +1,9 @@
 # Is this a machine that can become a Node at all? Changes nothing.
 [ "$(id -u)" = 0 ] || fail "steps have to run as root"
-[ -d /run/systemd/system ] || fail "systemd does not run here; kubelet and containerd are its services"
+# The first steps may come before process number 1 is so far, or while it is still an entrypoint that goes on as systemd.
+systemd() { [ -d /run/systemd/system ]; }
+case $(tr '\0' ' ' </proc/1/cmdline) in *systemd* | */init\ *) wait_for 30 systemd || : ;; esac
+systemd || fail "systemd does not run here; kubelet and containerd are its services"
 family >/dev/null
 
 machine=$(uname -m)

@@ -31,6 +31,21 @@ for module in overlay br_netfilter nf_conntrack; do
     modprobe "$module" 2>/dev/null || say "module $module is not loadable (built in, or not there)"
 done
 
+# What pods would miss later, when nobody asks them why.
+if [ "$PROXY" = ipvs ]; then
+    printf '%s\n' ip_vs ip_vs_rr ip_vs_wrr ip_vs_sh >>/etc/modules-load.d/kubeup.conf
+    for module in ip_vs ip_vs_rr ip_vs_wrr ip_vs_sh; do modprobe "$module" 2>/dev/null || :; done
+    [ -e /proc/net/ip_vs ] || fail "the kernel has no /proc/net/ip_vs: the module ip_vs is missing, and kube-proxy's mode ipvs needs it"
+fi
+if [ "$CNI" = flannel ]; then
+    echo vxlan >>/etc/modules-load.d/kubeup.conf
+    modprobe vxlan 2>/dev/null || :
+    ip link delete kubeup-probe 2>/dev/null || :
+    ip link add kubeup-probe type vxlan id 1 dstport 8472 2>/dev/null || [ -e /sys/class/net/flannel.1 ] ||
+        fail "the kernel makes no link of the type vxlan: the module vxlan is missing, and flannel needs it"
+    ip link delete kubeup-probe 2>/dev/null || :
+fi
+
 must() {
     [ -e "/proc/sys/$1" ] || fail "the kernel has no /proc/sys/$1: the module $3 is missing"
     [ "$(cat "/proc/sys/$1")" = "$2" ] || { echo "$2" >"/proc/sys/$1"; } 2>/dev/null ||

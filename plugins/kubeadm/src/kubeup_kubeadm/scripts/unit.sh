@@ -1,6 +1,6 @@
 # The kubelet's unit, where no package brought one.
 if ! [ -e /lib/systemd/system/kubelet.service ] && ! [ -e /usr/lib/systemd/system/kubelet.service ]; then
-    kubelet=$(command -v kubelet)
+    kubelet=$(command -v kubelet) || fail "kubelet is not installed, so it cannot become a service"
     mkdir -p /etc/systemd/system/kubelet.service.d
     cat >/etc/systemd/system/kubelet.service <<UNIT
 [Unit]
@@ -42,4 +42,4 @@ if [ -n "$extra" ]; then
 fi
 mkdir -p /etc/kubernetes/manifests
 systemctl daemon-reload
-systemctl -q enable kubelet
+systemctl -q enable kubelet || fail "the kubelet's service cannot be enabled"
