@@ -390,6 +390,18 @@ def test_steps_that_were_sent_in_part_are_not_there(machine):
     assert machine.send(job)[0] == 0
 
 
+@pytest.mark.parametrize("missing", [1, 8, 64])
+def test_steps_that_were_sent_in_part_are_not_begun_by_the_same_call(missing, machine):
+    job = pack([step("one", "true")])
+    begin = jobs.begin_script(job.name, NOW, 1, 0, str(machine.root))
+    code, said = machine.run(begin, job.archive[:-missing])
+    assert code != 0, said
+    assert machine.poll(job).word == "missing"
+    code, said = machine.run(begin, job.archive)
+    assert (code, results.read(said).word) == (0, "started")
+    machine.wait(job)
+
+
 @pytest.fixture
 def full(tmp_path):
     """A file system of 128 KiB, for the runner's folder."""

@@ -120,6 +120,11 @@ def poll_script(job: str, attempt: int, offset: int, root: str = ROOT) -> str:
     return _command(root, job, f"poll {job} {attempt} {offset}")
 
 
+def begin_script(job: str, now: float, attempt: int, offset: int, root: str = ROOT) -> str:
+    """unpack_script and then poll_script, in one call. No `&&` between them: a shell goes on after errors in what stands before one."""
+    return f"set -e\n({unpack_script(job, now, root)})\nset +e\n{poll_script(job, attempt, offset, root)}"
+
+
 def put_script(job: str, blob: Blob, offset: int, root: str = ROOT) -> str:
     """Shell that appends its stdin to a large file, and prints how many bytes of it are there."""
     return _command(root, job, f"put {blob.sha256} {offset} {blob.size}")

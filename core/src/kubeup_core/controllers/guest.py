@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..bootstrapper import Step
-from ..bootstrapping.job import Blob, Job, pack, poll_script, put_script, unpack_script
+from ..bootstrapping.job import Blob, Job, begin_script, pack, poll_script, put_script
 from ..bootstrapping.results import Polled, StepResult, last_lines, read
 from ..errors import InvalidSpec, NotReady, SupplierError
 from ..kinds import Machine
@@ -245,7 +245,7 @@ class Guest:
         """Call after call, until there is something to wait for."""
         while not memory.done and memory.again <= self.env.clock.awake():
             if memory.next[0] == "send":
-                script = f"({unpack_script(job.name, self.env.clock.wall())}) && {poll_script(job.name, memory.attempt, memory.offset)}"
+                script = begin_script(job.name, self.env.clock.wall(), memory.attempt, memory.offset)
                 self._look(memory, job, self._run(machine, task, script, job.archive, key), patient)
             elif memory.next[0] == "put":
                 if not self.book.may_send(machine.uid, self.env.clock.awake(), urgent=urgent):
