@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+from kubeup_core.controllers.marks import to_launch
 from kubeup_core.kinds import Cluster, Installation, Launch, Machine, NodePool, Provider
 from kubeup_core.testing.harness import Harness
 
@@ -42,6 +44,19 @@ def test_a_recheck_that_finds_nothing_writes_nothing(harness: Make) -> None:
     before = h.store.rv()
     h.advance(7200)
     assert h.store.rv() == before
+
+
+@pytest.mark.parametrize(
+    ("said", "asked"), [({}, None), ({"publicAddress": "true"}, True), ({"publicAddress": "false"}, False)]
+)
+def test_a_place_is_told_whether_machines_shall_have_public_addresses(
+    harness: Make, said: dict[str, str], asked: bool | None
+) -> None:
+    h = harness()
+    h.demo(1, machine=said)
+    h.ready(1)
+    (launch,) = h.launches()
+    assert to_launch("here", launch, b"").template.public_address is asked
 
 
 def test_scaling_up_adds_and_scaling_down_removes_the_newest(harness: Make) -> None:

@@ -242,7 +242,10 @@ class Capabilities:
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """What is wanted of a machine. cpu: cores; memory, disk: bytes (nominal minimums); image: a family (`debian-12`)."""
+    """What is wanted of a machine. cpu: cores; memory, disk: bytes (nominal minimums); image: a family (`debian-12`).
+
+    public_address  whether it gets an address on the internet, where a place gives such addresses; None: as the place has it
+    """
 
     cpu: float
     memory: int
@@ -252,6 +255,7 @@ class Template:
     spot: bool = False
     overrides: Mapping[str, object] = field(default_factory=dict)  # the Machine's overrides.<type>
     role: str = ""  # controlPlane | worker | loadBalancer | plain; "" where nobody says
+    public_address: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

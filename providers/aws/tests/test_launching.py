@@ -48,6 +48,16 @@ def test_overrides_reach_the_call(place) -> None:
     assert (disk["VolumeType"], disk["Iops"], disk["KmsKeyId"]) == ("gp3", "4000", "alias/ours")
 
 
+@pytest.mark.parametrize(("own", "wanted", "asked"), [
+    ("true", None, "true"), ("true", False, "false"), ("false", None, None), ("false", False, "false"), ("false", True, "true"),
+])  # fmt: skip
+def test_a_machine_gets_a_public_address_as_it_is_wanted_and_else_as_the_network_has_it(place, own, wanted, asked) -> None:
+    """own: whether the VPC is the cluster's own. One that is given has a word on this in each subnet."""
+    launch = place.launch(want=place.template(public_address=wanted))
+    params = said(place, replace(launch, network={**launch.network, "public": own}))
+    assert params.get("NetworkInterface.1.AssociatePublicIpAddress") == asked
+
+
 def test_spot_comes_first_and_on_demand_to_fall_back_on(place) -> None:
     offers = place.machines.offers(place.template(spot=True))
     kinds = [offer.spot for offer in offers]

@@ -59,6 +59,16 @@ def test_machines_of_a_place_without_external_addresses_are_reached_by_their_int
     inside.suppliers.close()
 
 
+@pytest.mark.parametrize("usual", [True, False])
+def test_a_template_has_its_way_about_an_external_address(emulator: Any, place: Any, usual: bool) -> None:
+    there = type(place)(emulator, external_addresses=usual)
+    for wanted in (True, False):
+        (state,) = there.run(there.launch(template=there.template(public_address=wanted)))
+        assert bool(state.external) is wanted
+        assert ("accessConfigs" in body(there, state.name)["networkInterfaces"][0]) is wanted
+    there.suppliers.close()
+
+
 def test_spot_machines_are_deleted_and_not_stopped_when_they_are_taken(place: Any) -> None:
     (state,) = place.run(place.launch(template=place.template(spot=True)))
     scheduling = body(place, state.name)["scheduling"]

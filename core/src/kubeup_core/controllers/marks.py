@@ -52,6 +52,7 @@ def to_template(
         spot=bool(wanted.spot) if spot is None else spot,
         overrides=overrides,
         role=role,
+        public_address={"true": True, "false": False}.get(wanted.public_address or "auto"),
     )
 
 
@@ -63,6 +64,7 @@ def stored_template(template: Template) -> LaunchTemplate:
         arch=template.arch,
         image=template.image,
         spot=template.spot,
+        public_address=template.public_address,
         overrides=dict(template.overrides),
     )
 

@@ -23,6 +23,7 @@ class LaunchTemplate(Model):
     arch: str
     image: str
     spot: bool = False
+    public_address: bool | None = None
     overrides: dict[str, Any] = Field(default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
 
 

@@ -52,7 +52,8 @@ class MachineTemplate(Model):
         default=None, description="Take spare capacity that may be withdrawn, where it is offered (false)"
     )
     public_address: Literal["auto", "true", "false"] | None = Field(
-        default=None, description="Whether the machine gets a public address (auto)"
+        default=None,
+        description="Whether a cloud gives the machine a public address; what is no cloud ignores it (auto: as the place has it)",
     )
     ssh_keys: list[str] | None = Field(default=None, description="Public keys allowed to log in")
     files: list[FileSpec] | None = Field(default=None, description="Files put on the machine")

@@ -122,8 +122,9 @@ def _interface(launch: Launch) -> dict[str, Any]:
         "Groups": list(layout.worn_by(launch.role)),
         "DeleteOnTermination": True,
     }
-    if layout.public:
-        interface["AssociatePublicIpAddress"] = True
+    public = launch.template.public_address
+    if public is not None or layout.public:
+        interface["AssociatePublicIpAddress"] = public is not False
     return interface
 
 

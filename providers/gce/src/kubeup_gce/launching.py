@@ -166,7 +166,8 @@ class Launching:
         card: Record = (
             {"subnetwork": network["subnetwork"]} if network.get("subnetwork") else {"network": "global/networks/default"}
         )
-        if self._settings.external_addresses:
+        public = launch.template.public_address
+        if self._settings.external_addresses if public is None else public:
             card["access_configs"] = [{"name": "external", "type_": "ONE_TO_ONE_NAT"}]
         tag = network.get("tag", "")
         found: Record = {
