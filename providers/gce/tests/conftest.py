@@ -59,7 +59,8 @@ class Place:
         self.suppliers: Suppliers = self.build()
 
     def build(self, installation: str = "home", **context: Any) -> Suppliers:
-        return build(self.config, Context(installation=installation, charge=lambda b, n: self.charges.append(b), **context))
+        values = {"charge": lambda bucket, amount: self.charges.append(bucket), **context}
+        return build(self.config, Context(installation=installation, **values))
 
     def mark(self, kind: str, **more: Any) -> Mark:
         values = {"installation": "home", "cluster": "c-1", "cluster_name": "demo", "maker": str(uuid.uuid4()), **more}

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from google.oauth2 import credentials as of_people
+from google.oauth2 import service_account
 from kubeup_core import Context, Denied, InvalidSpec, NetworkSpec
-from kubeup_gce import GceConfig, GceOverrides, build
+from kubeup_gce import GceConfig, GceOverrides, build, client
 from pydantic import ValidationError
 
 
@@ -51,6 +56,53 @@ def test_a_secret_without_a_usable_key_is_denied_and_not_shown() -> None:
     with pytest.raises(Denied) as caught:
         build(config, Context(installation="home", secrets={"key.json": key}))
     assert "not-a-key" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def key() -> str:
+    """The file that Google gives out for a service account."""
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file = {"type": "service_account", "project_id": "p-1", "private_key_id": "1", "private_key": private.decode()}
+    more = {"client_email": "kubeup@p-1.example", "client_id": "2", "token_uri": "https://127.0.0.1:9/token"}
+    return json.dumps(file | more)
+
+
+def test_a_secret_with_a_key_gives_who_it_is_and_its_project(key: str) -> None:
+    made, project, principal = client.credentials(None, {"note": "not a key", "any-name": key})
+    assert isinstance(made, service_account.Credentials)
+    assert (project, principal, made.scopes) == ("p-1", "kubeup@p-1.example", [client.SCOPE])
+
+
+def test_a_key_goes_to_no_server_without_tls(key: str) -> None:
+    made, project, principal = client.credentials("http://127.0.0.1:9", {"key.json": key})
+    assert (type(made).__name__, project) == ("AnonymousCredentials", None)
+    assert principal == "nobody, at http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize("kind", ["person", "service account"])
+def test_without_a_secret_the_application_default_file_counts(
+    key: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = {"type": "authorized_user", "client_id": "1", "client_secret": "2", "refresh_token": "3"}
+    file = tmp_path / "application_default_credentials.json"
+    file.write_text(json.dumps(login) if kind == "person" else key)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    made, project, principal = client.credentials(None, {})
+    if kind == "person":
+        assert isinstance(made, of_people.Credentials)
+        assert (project, principal) == (None, "application default credentials")
+    else:
+        assert isinstance(made, service_account.Credentials)
+        assert (project, principal) == ("p-1", "kubeup@p-1.example")
+
+
+def test_an_application_default_file_that_is_not_there_is_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "nothing.json"))
+    with pytest.raises(Denied) as caught:
+        client.credentials(None, {})
+    assert "gcloud auth application-default login" in caught.value.remedy
 
 
 def test_a_profile_is_nothing_that_google_knows(place: Any, emulator: Any) -> None:

@@ -79,12 +79,16 @@ def test_a_missing_right_is_denied_and_reading_goes_on(place: Any) -> None:
 
 def test_credentials_that_expire_in_the_middle_are_denied_and_nothing_is_concluded(place: Any) -> None:
     launch = place.launch()
-    place.run(launch)
+    (state,) = place.run(launch)
     with place.world.having("*", error=(401, "authError", "Invalid Credentials")):
         with pytest.raises(Denied):
             place.suppliers.machines.observe(HOME)
-        (result,) = place.suppliers.machines.delete([]) or [None]
-        assert result is None
+        with pytest.raises(Denied):
+            place.suppliers.machines.delete([state.ref])
+    with place.world.having("instances.delete", error=(401, "authError", "Invalid Credentials")):
+        (result,) = place.suppliers.machines.delete([state.ref])
+        assert (result.outcome, type(result.error)) == (Outcome.UNKNOWN, Denied)
+    place.world.advance(5)
     assert [s.phase for s in place.of(launch)] == [Phase.RUNNING]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import gzip
+import threading
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from kubeup_core import InvalidSpec, Outcome, Phase, Scope
+from kubeup_core import InvalidSpec, NotReady, Outcome, Phase, Scope
 from kubeup_gce import launching, marks
 
 HOME = Scope(installation="home")
@@ -186,19 +187,38 @@ def test_497_machines_take_three_requests_until_all_run_and_one_for_each_500_to_
     assert len(place.world.calls) == before + 1
 
 
-def test_within_its_budget_it_is_never_throttled(place: Any) -> None:
-    """The place's own bucket, at twice what the capabilities say."""
-    from kubeup_gce import client
+def test_who_waits_for_the_charges_is_never_throttled(place: Any) -> None:
+    """The place's buckets: one for each group of requests, and a little larger, for the requests that are under way."""
+    size, refill, workers = 4.0, 1.0, 8
+    left: dict[str, tuple[float, float]] = {}
+    lock = threading.Lock()
 
-    launch = place.launch(20)
-    size, refill = client.BUDGETS[client.CHANGE]
-    place.world.rate = (size * 2, refill * 2)
+    def charge(bucket: str, amount: float) -> None:
+        with lock:
+            tokens, at = left.get(bucket, (size, place.world.now()))
+            while (now := min(size, tokens + (place.world.now() - at) * refill)) < amount:
+                place.world.advance()
+            left[bucket] = (now - amount, place.world.now())
+
+    launch = place.launch(40)
+    place.suppliers.close()
+    place.suppliers = place.build(charge=charge)
+    place.world.rate = (size + workers, refill)
     states = place.run(launch)
-    place.suppliers.machines.delete([state.ref for state in states])
-    for _ in range(5):
-        place.world.advance()
+    results = place.suppliers.machines.delete([state.ref for state in states])
+    assert [result.error for result in results] == [None] * 40
+    place.world.advance(5)
     assert not place.of(launch)
-    assert not place.world._tokens < 1
+    assert left.keys() <= place.suppliers.capabilities.budgets.keys()
+    assert place.world.refused == 0
+
+
+def test_who_does_not_wait_for_them_is_throttled(place: Any) -> None:
+    launch = place.launch(40)
+    states = place.run(launch)
+    place.world.rate = (12, 1)
+    results = place.suppliers.machines.delete([state.ref for state in states])
+    assert {type(result.error) for result in results} == {NotReady, type(None)}
 
 
 def test_the_console_is_that_of_the_serial_port(place: Any) -> None:

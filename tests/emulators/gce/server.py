@@ -100,7 +100,7 @@ def _in(world: World, verb: str, path: str, query: dict[str, str], raw: bytes) -
             wrong += discovery.problems(method.request, body)
         if wrong:
             raise ApiError(400, "invalid", "; ".join(wrong))
-        if world.throttled():
+        if world.throttled(method.id):
             raise ApiError(403, "rateLimitExceeded", "Quota exceeded for quota metric 'Queries' per minute")
         if "*" in world.cut or variables.get("zone", "") in world.cut:
             raise ApiError(503, "backendError", "the place does not answer")

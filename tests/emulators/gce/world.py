@@ -101,8 +101,9 @@ class World:
         self.page: int | None = None
         self.most_disks: int | None = None
         self.unhealthy: set[str] = set()  # names of machines that fail health checks
-        self.rate: tuple[float, float] | None = None  # requests at once, requests per second
-        self._tokens, self._filled = 0.0, 0.0
+        self.rate: tuple[float, float] | None = None  # of each group: requests at once, requests per second
+        self.refused = 0  # requests that came too fast
+        self._tokens: dict[str, tuple[float, float]] = {}  # group of requests -> what is left of its bucket, and when
         self._by_request: dict[str, str] = {}
         self._numbers = itertools.count(1)
         self._now: float | None = 1_800_000_000.0
@@ -263,18 +264,19 @@ class World:
                 return fault
         return None
 
-    def throttled(self) -> bool:
-        """A token bucket over all requests, as the per-minute quotas of the API are in effect."""
+    def throttled(self, method: str) -> bool:
+        """A token bucket for each group of requests, as the per-minute quotas of the API are in effect."""
         if self.rate is None:
             return False
-        size, refill = self.rate
-        now = time.monotonic() if self._now is None else self._now
-        self._tokens = size if not self._filled else min(size, self._tokens + (now - self._filled) * refill)
-        self._filled = now
-        if self._tokens < 1:
-            return True
-        self._tokens -= 1
-        return False
+        verb = method.rpartition(".")[2].lower()
+        group = "list" if "list" in verb else "read" if verb.startswith("get") else "mutate"
+        (size, refill), now = self.rate, time.monotonic() if self._now is None else self._now
+        tokens, filled = self._tokens.get(group, (size, now))
+        tokens = min(size, tokens + (now - filled) * refill)
+        over = tokens < 1
+        self._tokens[group] = (tokens if over else tokens - 1, now)
+        self.refused += over
+        return over
 
     # -- for tests --
 
