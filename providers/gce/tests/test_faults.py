@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 from kubeup_core import Blocked, Denied, InvalidSpec, NoCapacity, NotReady, Outcome, Phase, Ref, Scope, Unknown
+from kubeup_emulators.gce import traffic
 
 HOME = Scope(installation="home")
 GiB = 1024**3
@@ -314,6 +316,30 @@ def test_a_balancer_forwards_only_what_stays_as_it_is(place: Any) -> None:
     with pytest.raises(InvalidSpec) as caught:
         place.suppliers.load_balancers.ensure(place.balancer_spec(listeners=(Listener(port=80, target=8080),)))
     assert caught.value.path == "spec.listeners[0].targetPort"
+
+
+def test_an_internal_balancer_has_an_address_of_the_subnetwork_and_nothing_external(place: Any) -> None:
+    machines = place.run(place.launch(2))
+    want = place.balancer_spec(machines, internal=True)
+    state = place.balancer(want)
+    place.world.advance(5)
+    (address,) = state.addresses
+    assert ip_address(address) in ip_network("10.10.0.0/16")
+    of = {item.collection: item.body for item in place.world.items.values() if item.name == state.ref.id}
+    assert (of["addresses"]["addressType"], of["addresses"]["purpose"]) == ("INTERNAL", "GCE_ENDPOINT")
+    front, service = of["forwardingRules"], of["backendServices"]
+    assert (front["IPAddress"], front["loadBalancingScheme"], service["loadBalancingScheme"]) == (address, *["INTERNAL"] * 2)
+    assert front["subnetwork"] == of["addresses"]["subnetwork"]
+    assert front["network"] == service["network"]
+    assert traffic(place.world, f"regions/us-central1/backendServices/{state.ref.id}") == {m.name for m in machines}
+    (seen,) = place.suppliers.load_balancers.observe(HOME).items
+    assert (seen.phase, seen.addresses) == (Phase.RUNNING, (address,))
+
+
+def test_an_internal_balancer_takes_the_address_that_is_asked_for_where_the_subnetwork_has_it(place: Any) -> None:
+    assert place.balancer(place.balancer_spec(internal=True, address="10.10.3.3")).addresses == ("10.10.3.3",)
+    with pytest.raises(InvalidSpec, match="range"):
+        place.suppliers.load_balancers.ensure(place.balancer_spec(internal=True, address="192.0.2.1"))
 
 
 def test_an_unhealthy_member_is_told_and_one_that_dies_is_out(place: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
 
 from .refusals import missing
 from .world import ApiError, Body, Item, World
@@ -12,6 +13,8 @@ Late = tuple[str, str] | None
 
 def complete(world: World, collection: str, body: Body) -> None:
     """What a new one gets without asking, and what is refused."""
+    if collection == "addresses":
+        _number(world, body)
     if collection == "forwardingRules":
         scheme = body.get("loadBalancingScheme", "EXTERNAL")
         if scheme not in ("EXTERNAL", "INTERNAL"):
@@ -20,10 +23,40 @@ def complete(world: World, collection: str, body: Body) -> None:
             raise ApiError(400, "invalid", "Exceeded the limit of 5 ports")
         address = world.items.get(world.local(body.get("IPAddress", "")))
         body["IPAddress"] = address.body["address"] if address else body.get("IPAddress", "203.0.113.254")
+        _of_the_scheme(world, body, scheme)
     if collection == "networkEndpointGroups":
         if body.get("networkEndpointType") == "GCE_VM_IP" and "defaultPort" in body:
             raise ApiError(400, "invalid", "defaultPort is not allowed with GCE_VM_IP")
         body["size"] = 0
+
+
+def _number(world: World, body: Body) -> None:
+    """The address: of the subnetwork for an internal one, which has to be free in it, and of the world for another."""
+    if body.get("addressType", "EXTERNAL") == "EXTERNAL":
+        body.setdefault("address", f"203.0.113.{len(world.items) % 250 + 1}")
+        return
+    subnetwork = world.items.get(world.local(world.linked(body.get("subnetwork", ""))))
+    if subnetwork is None:
+        raise ApiError(400, "invalid", "Invalid value for field 'resource.subnetwork': the default network has none here")
+    inside = ip_network(subnetwork.body["ipCidrRange"])
+    body.setdefault("address", str(inside[len(world.items) % 200 + 10]))
+    if ip_address(body["address"]) not in inside:
+        raise ApiError(400, "invalid", "Invalid value for field 'resource.address': it is not in the subnetwork's range")
+
+
+def _of_the_scheme(world: World, rule: Body, scheme: str) -> None:
+    """Rule, address and backend service are all internal or all external."""
+    of_address = {
+        item.body.get("addressType", "EXTERNAL")
+        for item in world.items.values()
+        if item.collection == "addresses" and item.body["address"] == rule["IPAddress"]
+    }
+    service = world.items.get(world.local(world.linked(rule.get("backendService", ""))))
+    of_service = {service.body.get("loadBalancingScheme", "EXTERNAL")} if service else set()
+    if of_address - {scheme} or of_service - {scheme}:
+        raise ApiError(400, "invalid", f"Invalid value for field 'resource.loadBalancingScheme': '{scheme}'")
+    if scheme == "INTERNAL" and not rule.get("subnetwork"):
+        raise ApiError(400, "invalid", "Invalid value for field 'resource.subnetwork': an internal rule needs one")
 
 
 def users(world: World, item: Item) -> list[str]:

@@ -91,8 +91,6 @@ def _insert(world: World, scope: str, collection: str, query: Mapping[str, str],
     body = {"kind": f"compute#{collection.rstrip('s')}", **body}
     if collection == "disks" and int(body.get("sizeGb", "500")) < 10:
         raise ApiError(400, "invalid", "Disk size cannot be smaller than 10 GB")
-    if collection == "addresses":
-        body.setdefault("address", f"203.0.113.{len(world.items) % 250 + 1}")
     if collection == "subnetworks":
         body.setdefault("gatewayAddress", "10.0.0.1")
     balancing.complete(world, collection, body)
