@@ -109,6 +109,17 @@ def test_three_control_planes_and_two_workers_come_up_behind_a_balancer(h: Harne
     assert sorted(rehearsal.joined) == sorted(m.name for m in h.machines())
 
 
+def test_an_endpoint_that_somebody_deleted_and_that_came_back_elsewhere_is_said(h: Harness) -> None:
+    cluster(h, planes=3)
+    up(h)
+    known = demo(h).status.endpoint
+    assert known is not None
+    h.delete(LoadBalancer, "demo-api")
+    h.until(lambda: h.condition(Cluster, "demo", "EndpointReady")[1] == "EndpointMoved")
+    assert f"know {known.host}" in h.condition(Cluster, "demo", "EndpointReady")[2]
+    assert demo(h).status.endpoint == known
+
+
 def test_control_planes_join_one_at_a_time(h: Harness) -> None:
     h.cloud.guest.jobs.slow["join"] = 20
     cluster(h, planes=3)

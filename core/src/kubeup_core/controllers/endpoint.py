@@ -18,7 +18,7 @@ from ..runtime.controller import Env, Known
 from ..statuses import AlreadyExists
 from .balancer_hosts import default_balancer_provider
 from .members import address_of
-from .troubles import SOON, Trouble
+from .troubles import LATER, SOON, Trouble
 
 SUFFIX = "-api"
 API_PORT = 6443
@@ -115,6 +115,8 @@ class Endpoints:
             message = f"a LoadBalancer {name} that is not this cluster's is there already; rename one of the two"
             return Trouble(reason="EndpointTaken", message=message, stalled=True)
         status.resolved.load_balancer = balancer.spec.provider
+        if moved := _moved(cluster, status, balancer):
+            return moved
         host = balancer.status.address or balancer.status.hostname or ""
         if host:
             return host
@@ -159,6 +161,22 @@ def _wanted(cluster: Cluster, name: str, provider: str, address: str | None) -> 
             drain="10s",
         ),
     )
+
+
+def _moved(cluster: Cluster, status: ClusterStatus, balancer: LoadBalancer) -> Trouble | None:
+    """One that somebody deleted comes back elsewhere, and nothing that knows the cluster finds it there."""
+    now, known = (
+        (balancer.status.address, balancer.status.hostname),
+        status.endpoint.host if status.endpoint is not None else "",
+    )
+    if not _begun(status) or cluster.spec.endpoint.host != "auto" or not any(now) or known in now:
+        return None
+    where = now[0] or now[1]
+    message = (
+        f"LoadBalancer {balancer.name} is at {where} now, but certificates, kubeconfigs and machines of this cluster know {known}; was "
+        "it deleted? Give it that address back where its Provider can (spec.address), else make the cluster anew"
+    )
+    return Trouble(reason="EndpointMoved", message=message, after=LATER, stalled=True)
 
 
 def _of_machine(cluster: Cluster, machine: Machine) -> str:
