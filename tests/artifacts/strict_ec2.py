@@ -23,6 +23,16 @@ FORGOTTEN = 30
 """Steps after which a terminated instance is no longer listed."""
 
 USER_DATA = 16384
+LAGGING = {
+    "DescribeVpcs": ("vpcSet", "vpcId"),
+    "DescribeSubnets": ("subnetSet", "subnetId"),
+    "DescribeInternetGateways": ("internetGatewaySet", "internetGatewayId"),
+    "DescribeSecurityGroups": ("securityGroupInfo", "groupId"),
+    "DescribeRouteTables": ("routeTableSet", "routeTableId"),
+    "DescribeVolumes": ("volumeSet", "volumeId"),
+}
+"""Listings that `stale` is about -> the element of the answer, and that of the id."""
+
 _ANSWERS: dict[str, str] = {}
 
 
@@ -33,7 +43,8 @@ class Ec2:
         self.room: int | None = None
         self.refuse_late = False
         self.page = 1000
-        self.hidden: set[str] | None = None
+        self.hidden: set[str] | None = None  # set: what `stale` still shows, of instances and of the rest
+        self.hidden_parts: set[str] | None = None
         self.device_limit = 40
         self._tokens: dict[str, tuple[str, list[str]]] = {}
         self._by_id: dict[str, Any] = {}
@@ -47,7 +58,8 @@ class Ec2:
         self._detaching: dict[str, tuple[str, str]] = {}
         self._growing: dict[str, int] = {}
         self._grown: dict[str, int] = {}
-        self.detach_hangs = False
+        self.attach_hangs = self.detach_hangs = False
+        self.protected: set[str] = set()  # instances with termination protection
 
     def furnish(self) -> None:
         """An image, as every region has some."""
@@ -71,7 +83,8 @@ class Ec2:
             elif self._aws.step - since > FORGOTTEN:
                 del self._leaving[id]
                 self._forget(id)
-        self._attaching.clear()
+        if not self.attach_hangs:
+            self._attaching.clear()
         if not self.detach_hangs:
             for volume, (instance, device) in self._detaching.items():
                 if self._backend.volumes[volume].attachment:
@@ -105,14 +118,28 @@ class Ec2:
         return found | {s.id for zone in backend.subnets.values() for s in zone.values() if s.vpc_id in vpcs}
 
     @contextmanager
-    def stale(self) -> Iterator[None]:
-        """Inside, listings do not show what is made inside."""
+    def stale(self, *, parts: bool = False) -> Iterator[None]:
+        """Inside, listings hide what is made inside: instances; parts: route tables too, and what else is looked for by its tags."""
         known = {i.id for r in self._backend.reservations.values() for i in r.instances}
         self.hidden = known
+        self.hidden_parts = self.everything() | set(self._backend.route_tables) if parts else None
         try:
             yield
         finally:
-            self.hidden = None
+            self.hidden = self.hidden_parts = None
+
+    def _lagging(self, params: Params) -> bytes:
+        """A listing of these types; what `stale` hides is left out."""
+        text, (sort, id_key) = self._aws.xml(params), LAGGING[params["Action"]]
+        tagged = any(key.endswith(".Name") and value.startswith("tag:") for key, value in params.items())
+        if self.hidden_parts is None or not (tagged or sort == "routeTableSet"):
+            return text.encode()
+        inner = re.search(rf"<{sort}>(.*)</{sort}>", tight(text), re.DOTALL)
+        found = [(re.search(rf"<{id_key}>(.*?)</{id_key}>", item), item) for item in items(inner[1])] if inner else []
+        shown = "".join(f"<item>{item}</item>" for id, item in found if id and id[1] in self.hidden_parts)
+        return envelope(f"{params['Action']}Response", f"<{sort}>{shown}</{sort}>")
+
+    DescribeVpcs = DescribeSubnets = DescribeInternetGateways = DescribeSecurityGroups = DescribeRouteTables = _lagging
 
     # -- instances -------------------------------------------------------------------------------------------------------
 
@@ -174,6 +201,8 @@ class Ec2:
     def TerminateInstances(self, params: Params) -> Any:  # noqa: N802
         ids = numbered(params, "InstanceId")
         self._all_known(ids)
+        if self.protected & set(ids):
+            raise Refused("OperationNotPermitted", "The instance may not be terminated. Modify its 'disableApiTermination'")
         over = {id for id in ids if self._instance(id)._state.name == "terminated"}
         fresh = [id for id in ids if id not in over and id not in self._leaving]
         numbered_ids = {f"InstanceId.{i + 1}": id for i, id in enumerate(fresh)}
@@ -302,7 +331,7 @@ class Ec2:
         return envelope("DetachVolumeResponse", f"<volumeId>{volume.id}</volumeId><status>detaching</status>")
 
     def DescribeVolumes(self, params: Params) -> Any:  # noqa: N802
-        text = self._aws.xml(params)
+        text = self._lagging(params).decode()
         for ids, word in ((self._attaching, "attaching"), (set(self._detaching), "detaching")):
             for id in ids:
                 part = re.compile(r"(<attachmentSet><item>(?:(?!</item>).)*?<status>)attached(</status>)", re.DOTALL)
@@ -324,6 +353,12 @@ class Ec2:
         return envelope("ModifyVolumeResponse", f"<volumeModification>{inner}</volumeModification>")
 
     # -- networks --------------------------------------------------------------------------------------------------------
+
+    def AttachInternetGateway(self, params: Params) -> Any:  # noqa: N802
+        for gateway in self._backend.internet_gateways.values():
+            if gateway.vpc and gateway.vpc.id == params["VpcId"] and gateway.id != params["InternetGatewayId"]:
+                raise Refused("InvalidParameterValue", f"Network {params['VpcId']} already has an internet gateway attached")
+        return self._aws.forward(params)
 
     def DeleteSecurityGroup(self, params: Params) -> Any:  # noqa: N802
         id = params["GroupId"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from .strict_aws import Params, Refused, StrictAws
@@ -94,6 +95,7 @@ class Elb:
 
     def RegisterTargets(self, params: Params) -> Any:  # noqa: N802
         targets = self._known(params)
+        self._check_zones(params)
         for key in _targets(params):
             if targets.get(key, ("", 0))[0] not in ("initial", "healthy"):
                 targets[key] = "initial", self._aws.step
@@ -113,6 +115,14 @@ class Elb:
         )
         return _envelope("DescribeTargetHealth", f"<TargetHealthDescriptions>{members}</TargetHealthDescriptions>")
 
+    def _check_zones(self, params: Params) -> None:
+        """An address outside the VPC must come with a zone, or "all"."""
+        vpc = self._aws.backend("ec2").vpcs[self._backend.target_groups[params["TargetGroupArn"]].vpc_id]
+        for n in _numbers(params):
+            address = params[f"Targets.member.{n}.Id"]
+            if ip_address(address) not in ip_network(vpc.cidr_block) and not params.get(f"Targets.member.{n}.AvailabilityZone"):
+                raise Refused("ValidationError", f"You must specify an Availability Zone for target '{address}'")
+
     def _known(self, params: Params) -> dict[tuple[str, int], tuple[str, int]]:
         arn = params["TargetGroupArn"]
         if arn not in self._backend.target_groups:
@@ -125,8 +135,11 @@ class Elb:
 
 
 def _targets(params: Params) -> list[tuple[str, int]]:
-    numbers = sorted({int(m[1]) for key in params if (m := re.match(r"Targets\.member\.(\d+)\.", key))})
-    return [(params[f"Targets.member.{n}.Id"], int(params.get(f"Targets.member.{n}.Port", 0))) for n in numbers]
+    return [(params[f"Targets.member.{n}.Id"], int(params.get(f"Targets.member.{n}.Port", 0))) for n in _numbers(params)]
+
+
+def _numbers(params: Params) -> list[int]:
+    return sorted({int(m[1]) for key in params if (m := re.match(r"Targets\.member\.(\d+)\.", key))})
 
 
 def _envelope(action: str, inner: str = "") -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from kubeup_artifacts.strict_aws import Dropped, StrictAws
 from kubeup_aws import AwsConfig, build
+from kubeup_aws.marks import name_of
 from kubeup_core import Context, Ref
 from kubeup_core.testing import LoadBalancerContract, MachineContract, NetworkContract, Rig, VolumeContract
 
@@ -60,6 +61,12 @@ def rig(zones: tuple[str, ...] = ZONES) -> Rig:
     def unreachable(place: str) -> AbstractContextManager[object]:
         return aws.fault(".*", Dropped)
 
+    def traffic(ref: Ref) -> set[str]:
+        backend = aws.backend("ec2")
+        there = [i for r in backend.reservations.values() for i in r.instances]
+        names = {i.private_ip: name_of(backend.tags.get(i.id, {}), i.ami_launch_index) for i in there}
+        return {names[address] for address in aws.elb.traffic(ref.id)}
+
     aws.ec2.page = 4
     return Rig(
         build=suppliers,
@@ -78,6 +85,7 @@ def rig(zones: tuple[str, ...] = ZONES) -> Rig:
         die=die,
         existing_network=existing,
         unreachable=unreachable,
+        traffic=traffic,
     )
 
 

@@ -3,7 +3,8 @@
 from itertools import combinations
 
 import pytest
-from kubeup_aws import decisions
+from botocore.exceptions import SSLError, UnauthorizedSSOTokenError
+from kubeup_aws import client, decisions
 from kubeup_aws.decisions import decided
 from kubeup_core import Blocked, Denied, InvalidSpec, NoCapacity, NotFound, NotReady, Place, SupplierError, Taken, Unknown
 
@@ -52,3 +53,20 @@ def test_a_quota_is_for_a_person() -> None:
     assert isinstance(error, NoCapacity)
     assert error.person
     assert "Service Quotas" in error.remedy
+
+
+def test_a_limit_that_nobody_wrote_down_is_a_quota() -> None:
+    error = decided("create_vpc", "SomethingNewLimitExceeded", "", scope=SCOPE)
+    assert isinstance(error, NoCapacity)
+    assert error.person
+
+
+def test_a_service_linked_role_that_may_not_be_made_is_denied_with_what_to_do() -> None:
+    error = decided("run_instances", decisions.SERVICE_LINKED_ROLE, "")
+    assert isinstance(error, Denied)
+    assert "iam:CreateServiceLinkedRole" in error.remedy
+
+
+def test_tls_that_breaks_may_have_had_its_effect_and_is_not_a_lack_of_rights() -> None:
+    assert isinstance(client._broken("run_instances", SSLError(endpoint_url="https://ec2", error="reset")), Unknown)
+    assert isinstance(client._broken("run_instances", UnauthorizedSSOTokenError()), Denied)

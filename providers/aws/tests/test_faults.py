@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from kubeup_artifacts.strict_aws import Dropped
 from kubeup_core import (
     Blocked,
     Denied,
+    InvalidSpec,
     LBMember,
     Listener,
     LoadBalancerSpec,
@@ -121,11 +125,60 @@ def test_credentials_that_expire_in_the_middle_are_denied(place) -> None:
                 call()
 
 
-def test_termination_protection_blocks_with_what_to_do(place) -> None:
+def test_a_protected_machine_stays_with_what_to_do_and_the_others_of_its_batch_go(place) -> None:
+    launch = place.launch(5)
+    refs = [Ref(id=r.id, mark=launch.member_mark(i)) for i, r in enumerate(place.machines.launch(launch))]
+    place.account.ec2.protected = {refs[1].id, refs[4].id}
+    results = place.machines.delete(refs)
+    assert [r.id for r in results] == [ref.id for ref in refs]
+    assert [r.outcome for r in results] == [
+        Outcome.PENDING, Outcome.REFUSED, Outcome.PENDING, Outcome.PENDING, Outcome.REFUSED,
+    ]  # fmt: skip
+    for index in (1, 4):
+        assert isinstance(results[index].error, Blocked)
+        assert "termination protection" in results[index].error.remedy
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("InvalidSubnetID.NotFound", "The subnet ID 'subnet-1' does not exist"),
+        ("InvalidGroup.NotFound", "The security group 'sg-1' does not exist"),
+        (
+            "InvalidParameterValue",
+            "Value (web) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name",
+        ),
+    ],
+    ids=["subnet", "group", "profile"],
+)
+def test_what_was_made_a_moment_ago_and_is_not_known_to_a_launch_is_waited_for(place, code: str, message: str) -> None:
+    launch = place.launch()
+    with place.account.fault("RunInstances", code, message=message), pytest.raises(NotReady) as raised:
+        place.machines.launch(launch)
+    assert raised.value.code == code
+    assert place.machines.launch(launch)[0].outcome is Outcome.MADE
+
+
+def test_an_image_that_is_not_there_is_never_waited_for(place) -> None:
+    launch = place.launch()
+    with place.account.fault("RunInstances", "InvalidAMIID.NotFound"), pytest.raises(InvalidSpec):
+        place.machines.launch(launch)
+
+
+@pytest.mark.parametrize(
+    ("reason", "error"),
+    [
+        ("Client.InternalError", InvalidSpec),
+        ("Client.InvalidKMSKey.InvalidState", InvalidSpec),
+        ("Server.InternalError", Unknown),
+    ],
+)
+def test_what_ec2_ends_for_another_reason_is_over_with_that_reason(place, reason: str, error: type) -> None:
     ref = place.machine().ref
-    with place.account.fault("TerminateInstances", "OperationNotPermitted"), pytest.raises(Blocked) as raised:
-        place.machines.delete([ref])
-    assert "termination protection" in raised.value.remedy
+    place.account.ec2.end(ref.id, reason, "said so")
+    (state,) = place.machines.observe(OURS).items
+    assert (state.phase, type(state.error)) == (Phase.GONE, error)
+    assert f"{reason}: said so" in state.error.message
 
 
 def test_a_machine_deleted_by_hand_is_seen_as_gone(place) -> None:
@@ -217,12 +270,95 @@ def test_a_detach_that_hangs_is_told_and_never_forced(place) -> None:
         place.volumes.delete(ref)
 
 
+def test_an_attachment_that_hangs_is_told_as_not_there_yet(place) -> None:
+    machine = place.machine()
+    ref = place.volumes.ensure(volume(place)).ref
+    place.account.ec2.attach_hangs = True
+    for _ in range(3):
+        place.volumes.attach(ref, machine.ref)
+        place.account.advance()
+    (state,) = place.volumes.observe(OURS).items
+    assert (state.busy, state.attached) == ("attaching", (machine.ref.id,))
+    assert place.account.count("AttachVolume") == 1
+    place.account.ec2.attach_hangs = False
+    place.account.advance()
+    assert place.volumes.observe(OURS).items[0].busy == ""
+
+
+def test_volumes_that_are_attached_at_once_get_names_of_their_own(place, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = place.machine()
+    refs = [place.volumes.ensure(volume(place)).ref for _ in range(4)]
+    met, described = threading.Barrier(len(refs)), place.volumes._machine
+
+    def together(ref: Ref):
+        found = described(ref)
+        met.wait(30)  # all of them have seen the machine without the others' volumes
+        return found
+
+    monkeypatch.setattr(place.volumes, "_machine", together)
+    with ThreadPoolExecutor(len(refs)) as pool:
+        list(pool.map(lambda ref: place.volumes.attach(ref, machine.ref), refs))
+    devices = [seen.params["Device"] for seen in place.account.seen if seen.action == "AttachVolume"]
+    assert len(set(devices)) == len(devices) == len(refs)
+
+
+def test_a_device_name_that_another_process_took_is_tried_again(place) -> None:
+    machine = place.machine()
+    ref = place.volumes.ensure(volume(place)).ref
+    taken = "Attachment point /dev/sdf is already in use"
+    with place.account.fault("AttachVolume", "InvalidParameterValue", message=taken), pytest.raises(NotReady):
+        place.volumes.attach(ref, machine.ref)
+    place.volumes.attach(ref, machine.ref)
+
+
 def test_a_machine_that_takes_no_more_volumes_is_no_capacity(place) -> None:
     machine = place.machine()
     place.account.ec2.device_limit = 1
     ref = place.volumes.ensure(volume(place)).ref
     with pytest.raises(NoCapacity):
         place.volumes.attach(ref, machine.ref)
+
+
+def test_a_subnet_that_an_unanswered_call_made_is_taken_in_before_any_listing_by_tags_shows_it(place) -> None:
+    mark = place.mark("Network")
+    with place.account.ec2.stale(parts=True):
+        with place.account.fault("CreateSubnet", Dropped, when="after"), pytest.raises(Unknown):
+            place.network(mark=mark)
+        with pytest.raises(NotReady):  # its route table comes last
+            place.network(mark=mark)
+    state = place.network(mark=mark)
+    assert state.data["subnets"].count("subnet-") == 2
+    subnets = [id for id in place.account.everything() if id.startswith("subnet-")]
+    assert len(subnets) == 2
+
+
+def test_a_subnet_that_somebody_made_in_our_vpc_keeps_its_addresses(place) -> None:
+    mark = place.mark("Network")
+    with place.account.fault("CreateSubnet", "InternalError", status=500), pytest.raises(Unknown):
+        place.network(mark=mark, cidr="10.9.0.0/16")
+    (vpc,) = [vpc for vpc in place.account.backend("ec2").vpcs.values() if vpc.cidr_block == "10.9.0.0/16"]
+    theirs = place.account.backend("ec2").create_subnet(vpc.id, "10.9.0.0/20", "us-east-1a")
+    assert theirs.id not in place.network(mark=mark, cidr="10.9.0.0/16").data["subnets"]
+
+
+def test_a_gateway_that_an_unanswered_call_attached_is_used_and_gets_no_twin(place) -> None:
+    mark = place.mark("Network")
+    with place.account.ec2.stale(parts=True):
+        with place.account.fault("AttachInternetGateway", Dropped, when="after"), pytest.raises(Unknown):
+            place.network(mark=mark)
+        with pytest.raises(NotReady):
+            place.network(mark=mark)
+    place.network(mark=mark)
+    assert len([id for id in place.account.everything() if id.startswith("igw-")]) == 1
+
+
+@pytest.mark.parametrize("cidr", ["10.9.0.0/15", "10.9.0.0/25"])
+def test_addresses_that_cannot_be_cut_into_subnets_are_refused_before_anything_is_made(place, cidr: str) -> None:
+    before = place.account.everything()
+    with pytest.raises(InvalidSpec) as raised:
+        place.network(cidr=cidr)
+    assert (raised.value.path, "/24" in raised.value.remedy) == ("spec.network.machineCIDR", True)
+    assert place.account.everything() == before
 
 
 def test_a_second_change_within_six_hours_waits_without_an_error(place) -> None:
@@ -256,6 +392,28 @@ def test_a_balancers_name_that_somebody_holds_is_never_adopted(place) -> None:
     place.rebuild()
     with pytest.raises(Taken):
         place.balancers.ensure(wanted)
+
+
+def test_a_balancers_group_that_an_unanswered_call_made_is_used_before_it_is_listed(place) -> None:
+    wanted = balancer(place)
+    with place.account.ec2.stale(parts=True):
+        with place.account.fault("CreateSecurityGroup", Dropped, when="after"), pytest.raises(Unknown):
+            place.balancers.ensure(wanted)
+        place.balancers.ensure(wanted)
+    groups = [id for id in place.account.everything() if id.startswith("sg-")]
+    assert len(groups) == 3  # of the network two, of the balancer one
+
+
+def test_a_member_outside_the_vpc_is_registered_for_all_zones(place) -> None:
+    inside = place.machine().internal[0]
+    members = tuple(LBMember(key=key, ref=None, address=a) for key, a in (("in", inside), ("out", "192.168.7.7")))
+    wanted = balancer(place, members=members)
+    place.balancers.ensure(wanted)
+    asked = next(seen.params for seen in place.account.seen if seen.action == "RegisterTargets")
+    zones = {asked[f"Targets.member.{n}.Id"]: asked.get(f"Targets.member.{n}.AvailabilityZone") for n in (1, 2)}
+    assert zones == {inside: None, "192.168.7.7": "all"}
+    place.account.advance()
+    assert place.balancers.ensure(wanted).members == {"in": "healthy", "out": "healthy"}
 
 
 def test_a_member_leaves_slowly_and_others_stay(place) -> None:

@@ -149,6 +149,8 @@ class MachineController(Controller):
                 return self._unready(
                     machine, made, state, "Stopped", "it is stopped at the provider; start it there, or delete it"
                 )
+            case Phase.GONE if state.error is not None:
+                return self._fail(machine, made, state, "Died", state.error.message, state.error)
             case Phase.DELETING | Phase.GONE:
                 message = "it was deleted at the provider, and not by kubeup"
                 return self._fail(machine, made, state, "DeletedElsewhere", message, state.error)

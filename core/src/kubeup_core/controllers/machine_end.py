@@ -7,6 +7,7 @@ made again), one that was never made goes at once. Calls are collected by `delet
 
 from __future__ import annotations
 
+from ..errors import Blocked
 from ..kinds import Cluster, Launch, Machine
 from ..kinds.machine import ABANDON, FINALIZER
 from ..objects import parse_timestamp
@@ -116,7 +117,9 @@ class MachineEnd:
                 return self._cannot(machine, launch, f"{where} at Provider {place.name} does not answer")
         if self._due(sent, state.phase if state is not None else None):
             self._ask(machine, place, Ref(id=known, mark=mark), key)
-        self._say(machine, "Deleting", f"Provider {place.name} is deleting it")
+        blocked = sent[1].error if sent is not None and isinstance(sent[1].error, Blocked) else None
+        said = f"{blocked.message}; {blocked.remedy}" if blocked else f"Provider {place.name} is deleting it"
+        self._say(machine, "Deleting", said)
         return Result(after=LOOK)
 
     def _due(self, sent: tuple[float, Told] | None, phase: Phase | None) -> bool:

@@ -18,16 +18,24 @@ from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshabl
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigNotFound,
+    ConfigParseError,
     ConnectTimeoutError,
     CredentialRetrievalError,
     EndpointConnectionError,
-    HTTPClientError,
+    InvalidConfigError,
+    InvalidRegionError,
+    MetadataRetrievalError,
+    NoAuthTokenError,
     NoCredentialsError,
     NoRegionError,
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
     ProxyConnectionError,
+    RefreshWithMFAUnsupportedError,
+    SSOError,
+    TokenRetrievalError,
 )
 from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError
@@ -35,7 +43,7 @@ from kubeup_core import Context, Denied, InvalidSpec, NotReady, Place, SupplierE
 
 from .budgets import bucket
 from .config import AwsConfig
-from .decisions import REMEDIES, decided
+from .decisions import decided
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """What a Secret must hold; AWS_SESSION_TOKEN may be there too."""
@@ -62,6 +70,8 @@ class Aws:
             self._clients: dict[str, Any] = {name: session.client(name, **options) for name in ("ec2", "elbv2", "ssm", "sts")}
         except NoRegionError as error:
             raise InvalidSpec("no region is given", path="spec.config.region", remedy="write one, such as eu-west-1") from error
+        except InvalidRegionError as error:
+            raise InvalidSpec(str(error), path="spec.config.region", remedy="write one, such as eu-west-1") from error
         except ProfileNotFound as error:
             raise InvalidSpec(
                 str(error), path="spec.credentials.profile", remedy="aws configure list-profiles shows them"
@@ -115,6 +125,13 @@ DROPPED = "connection"
 """Code of the Unknown for a connection that broke."""
 
 
+CREDENTIALS = (
+    NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, NoAuthTokenError, TokenRetrievalError, SSOError,
+    MetadataRetrievalError, RefreshWithMFAUnsupportedError, ConfigNotFound, ConfigParseError, InvalidConfigError,
+)  # fmt: skip
+"""There are none, or they cannot be read or renewed."""
+
+
 def _session(config: AwsConfig, context: Context) -> boto3.session.Session:
     core = botocore.session.get_session()
     core.register_component("data_loader", LOADER)
@@ -166,11 +183,9 @@ def _answered(action: str, error: ClientError, scope: Place | None) -> SupplierE
 
 
 def _broken(action: str, error: Exception) -> SupplierError:
-    if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
+    if isinstance(error, CREDENTIALS):
         remedy = "set AWS_PROFILE or the usual variables, name a profile or a Secret in spec.credentials"
         return Denied(f"{action}: no credentials: {error}", remedy=remedy)
     if isinstance(error, EndpointConnectionError | ConnectTimeoutError | ProxyConnectionError):
         return NotReady(f"{action}: AWS does not answer: {error}", remedy="it is tried again by itself")
-    if isinstance(error, HTTPClientError | ResponseParserError):
-        return Unknown(f"{action}: the answer was lost: {error}", code=DROPPED)
-    return Denied(f"{action}: {error}", remedy=REMEDIES["denied"])
+    return Unknown(f"{action}: the answer was lost: {error}", code=DROPPED)  # TLS may break before the request or after it

@@ -39,7 +39,9 @@ QUOTA = {
     "NetworkInterfaceLimitExceeded", "TooManyLoadBalancers", "TooManyTargetGroups", "TooManyTargets", "TooManyListeners",
     "TooManyRegistrationsForTargetId", "TagLimitExceeded", "TooManyTags",
 }  # fmt: skip
-"""Only a person can raise it, or make room."""
+"""Only a person can raise it, or make room. And every other code that ends in `LimitExceeded`."""
+
+SERVICE_LINKED_ROLE = "AuthFailure.ServiceLinkedRoleCreationNotPermitted"
 
 FULL_MACHINE = {"AttachmentLimitExceeded"}
 
@@ -47,7 +49,7 @@ DENIED = {
     "UnauthorizedOperation", "AuthFailure", "AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException",
     "RequestExpired", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidSignatureException",
     "IncompleteSignature", "MissingAuthenticationToken", "MissingAuthenticationTokenException", "OptInRequired", "Blocked",
-    "PendingVerification", "NotAuthorized", "InvalidToken", "InvalidAccessKeyId",
+    "PendingVerification", "NotAuthorized", "InvalidToken", "InvalidAccessKeyId", SERVICE_LINKED_ROLE,
 }  # fmt: skip
 
 STILL_USED = {
@@ -59,8 +61,9 @@ STILL_USED = {
 CHANGING = {
     "IncorrectState", "IncorrectInstanceState", "IncorrectModificationState", "VolumeModificationRateExceeded", "InvalidVpcState",
     "ConcurrentTagAccess", "OperationInProgress", "ConcurrentModification", "PriorRequestComplete", "PriorRequestNotComplete",
-    "InvalidInstance.NotRunning",
+    "InvalidInstance.NotRunning", "SubnetNotFound", "InvalidSecurityGroup",
 }  # fmt: skip
+"""Of another service's subnets and groups a balancer hears a moment after they were made."""
 
 TAKEN = {
     "InvalidGroup.Duplicate", "DuplicateLoadBalancerName", "DuplicateTargetGroupName", "DuplicateListener",
@@ -74,6 +77,9 @@ NOT_FOUND = {
 }  # fmt: skip
 """And every code that ends in `.NotFound`."""
 
+YOUNG = {"InvalidSubnetID.NotFound", "InvalidGroup.NotFound", "InvalidGroupId.NotFound", "InvalidSecurityGroupID.NotFound"}
+"""What a launch names and RunInstances does not know yet, in the seconds after it was made."""
+
 SAME_TOKEN = {"IdempotentParameterMismatch", "IdempotentInstanceTerminated"}
 """An earlier call with this token landed: what it made is looked up. Both are Unknown with their code, for `machines.py`."""
 
@@ -82,6 +88,7 @@ SILENT = {"InternalError", "InternalFailure", "ServiceUnavailable", "Unavailable
 REMEDIES = {
     "quota": "ask for a higher limit (Service Quotas), or make room",
     "denied": "check the credentials and the policy: docs/how-to/aws-iam-policy.json is what kubeup needs",
+    "role": "allow iam:CreateServiceLinkedRole, or once: aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
 }
 
 
@@ -96,11 +103,12 @@ def decided(
         return NoCapacity(text, scope=scope, code=code, request_id=request_id)
     if code in NO_ROOM_IN_ZONE:
         return NoCapacity(text, scope=Place(place=scope.place) if scope else None, code=code, request_id=request_id)
-    if code in QUOTA:
+    if code in QUOTA or code.endswith("LimitExceeded"):
         whole = Place(spot=scope.spot) if scope else None
         return NoCapacity(text, scope=whole, person=True, code=code, request_id=request_id, remedy=REMEDIES["quota"])
     if code in DENIED:
-        return Denied(text, code=code, request_id=request_id, remedy=REMEDIES["denied"])
+        remedy = REMEDIES["role" if code == SERVICE_LINKED_ROLE else "denied"]
+        return Denied(text, code=code, request_id=request_id, remedy=remedy)
     if code in STILL_USED:
         return Blocked(text, code=code, request_id=request_id)
     if code in CHANGING:
@@ -112,3 +120,8 @@ def decided(
     if code in SILENT or code in SAME_TOKEN or status >= 500:
         return Unknown(text, code=code, request_id=request_id)
     return InvalidSpec(text, code=code, request_id=request_id)
+
+
+def is_young(error: SupplierError) -> bool:
+    """Whether a refused launch only came too soon after what it names. A profile is told by the message alone."""
+    return error.code in YOUNG or "iam instance profile" in error.message.lower()

@@ -10,7 +10,7 @@ import gzip
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kubeup_core import InvalidSpec, Launch, NoCapacity, NotReady, Outcome, Place, Result, Unknown
+from kubeup_core import InvalidSpec, Launch, NoCapacity, NotReady, Outcome, Place, Result, SupplierError, Unknown
 
 from . import marks
 from .config import AwsOverrides, overrides
@@ -21,6 +21,11 @@ USER_DATA_BYTES = 16384
 GiB = 1024**3
 OVER = ("shutting-down", "terminated")
 """States of an instance that nothing brings back."""
+
+BY_SOMEBODY = {
+    "Client.UserInitiatedShutdown", "Client.UserInitiatedHibernate", "Client.InstanceInitiatedShutdown", "Client.InstanceTerminated",
+}  # fmt: skip
+"""Reasons of an end that a person, kubeup or the machine itself asked for."""
 
 
 def request(launch: Launch, root: Root) -> dict[str, Any]:
@@ -94,21 +99,27 @@ def result_of(instance: Mapping[str, Any]) -> Result:
     return Result(id=instance["InstanceId"], outcome=Outcome.DEAD if over else Outcome.MADE, error=late_refusal(instance))
 
 
-def late_refusal(instance: Mapping[str, Any]) -> NoCapacity | None:
-    """Why EC2 took back an instance that it had accepted; None where it did not, or where somebody terminated it."""
+def late_refusal(instance: Mapping[str, Any]) -> SupplierError | None:
+    """Why EC2 ended an instance that it had accepted; None where it did not, or where somebody terminated it.
+
+    NoCapacity: it never ran. The others may have: Unknown where the fault is EC2's, InvalidSpec where it is in what was asked for."""
     reason = instance.get("StateReason", {})
     code = str(reason.get("Code", ""))
-    over = instance.get("State", {}).get("Name") in OVER
-    if not over or not ("Insufficient" in code or "LimitExceeded" in code):
+    if instance.get("State", {}).get("Name") not in OVER or not code or code in BY_SOMEBODY:
         return None
+    said = str(reason.get("Message") or code)
+    said = said if code in said else f"{code}: {said}"
     scope = Place(
         place=instance.get("Placement", {}).get("AvailabilityZone"),
         machine_type=instance.get("InstanceType"),
         spot=instance.get("InstanceLifecycle") == "spot",
     )
-    return NoCapacity(
-        f"EC2 took it back: {reason.get('Message') or code}", scope=scope, person="LimitExceeded" in code, code=code
-    )
+    if "Insufficient" in code or "LimitExceeded" in code:
+        return NoCapacity(f"EC2 took it back: {said}", scope=scope, person="LimitExceeded" in code, code=code)
+    if code.startswith("Client."):
+        remedy = "correct what the reason names: the key of its disks (kmsKey), the image, its snapshot"
+        return InvalidSpec(f"EC2 ended it: {said}", code=code, remedy=remedy)
+    return Unknown(f"EC2 ended it: {said}", code=code)
 
 
 def _interface(launch: Launch) -> dict[str, Any]:

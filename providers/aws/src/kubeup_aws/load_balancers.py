@@ -36,7 +36,7 @@ from .config import overrides
 from .departures import Departures
 from .firewall import Permission, as_request, present
 from .layout import BALANCER, Layout
-from .parts import specification
+from .parts import group_named, specification
 
 PHASES = {"provisioning": Phase.PENDING, "active": Phase.RUNNING, "active_impaired": Phase.RUNNING, "failed": Phase.FAILED}
 TAGGED = 20
@@ -79,7 +79,9 @@ class AwsLoadBalancers:
             for listener in want.listeners:
                 group = self._group(want, listener, groups.get(listener.port), layout)
                 self._departures.seen(want.mark, [group["TargetGroupArn"]])
-                members = _worst(members, self._targets.bring(group["TargetGroupArn"], listener.target, want.members))
+                members = _worst(
+                    members, self._targets.bring(group["TargetGroupArn"], listener.target, want.members, layout.vpc)
+                )
                 groups[listener.port] = group
             self._listeners(want, balancer["LoadBalancerArn"], groups)
         return _state(balancer, want.mark, members)
@@ -192,14 +194,18 @@ class AwsLoadBalancers:
         return str(group["GroupId"])
 
     def _security_group(self, want: LoadBalancerSpec, layout: Layout) -> dict[str, Any]:
-        made = self._aws.call(
-            "ec2",
-            "create_security_group",
-            GroupName=f"kubeup-{marks.digest(want.mark)}",
-            Description=f"kubeup: who may call the load balancer of {want.mark.cluster_name}"[:255],
-            VpcId=layout.vpc,
-            TagSpecifications=specification("security-group", want.mark, want.name, "calls"),
-        )
+        name = f"kubeup-{marks.digest(want.mark)}"
+        try:
+            made = self._aws.call(
+                "ec2",
+                "create_security_group",
+                GroupName=name,
+                Description=f"kubeup: who may call the load balancer of {want.mark.cluster_name}"[:255],
+                VpcId=layout.vpc,
+                TagSpecifications=specification("security-group", want.mark, want.name, "calls"),
+            )
+        except Taken as error:  # made a moment ago, and not listed yet
+            return group_named(self._aws, name, layout.vpc, want.mark, error)
         return {"GroupId": made["GroupId"], "IpPermissions": []}
 
     # -- target groups and listeners ---------------------------------------------------------------------------------------

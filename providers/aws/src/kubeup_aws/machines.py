@@ -19,7 +19,9 @@ from kubeup_core import (
     Launch,
     MachineState,
     Mark,
+    NoCapacity,
     NotFound,
+    NotReady,
     Offer,
     Outcome,
     Phase,
@@ -36,7 +38,7 @@ from kubeup_core import (
 from . import launching, marks
 from .catalog import Catalog, price
 from .client import Aws
-from .decisions import SAME_TOKEN
+from .decisions import SAME_TOKEN, is_young
 from .images import Images
 from .offers import faults, offers
 
@@ -105,15 +107,15 @@ class AwsMachines(BaseMachines):
         states = {id: instance["State"]["Name"] for id, instance in there.items() if id not in foreign}
         alive = [ref.id for ref in refs if states.get(ref.id, "terminated") not in launching.OVER]
         wanted = list(dict.fromkeys(alive))
-        try:
-            for start in range(0, len(wanted), PAGE):
-                some = wanted[start : start + PAGE]
-                self._aws.call("ec2", "terminate_instances", members=len(some), InstanceIds=some)
-        except Blocked as error:
-            raise Blocked(
-                error.message, by=error.by, code=error.code, remedy="switch its termination protection off"
-            ) from error
-        return [_deleted(ref, there.get(ref.id), foreign, alive) for ref in refs]
+        blocked: dict[str, Blocked] = {}
+        for start in range(0, len(wanted), PAGE):
+            blocked |= self._terminate(wanted[start : start + PAGE])
+        return [
+            Result(id=ref.id, outcome=Outcome.REFUSED, error=blocked[ref.id])
+            if ref.id in blocked
+            else _deleted(ref, there.get(ref.id), foreign, alive)
+            for ref in refs
+        ]
 
     def console(self, ref: Ref, limit: int) -> str:
         self.owned(ref)
@@ -140,6 +142,18 @@ class AwsMachines(BaseMachines):
             raise NotFound(f"instance {ref.id} belongs to {marks.owner(mark)}", code=marks.FOREIGN)
         return found[0]
 
+    def _terminate(self, ids: list[str]) -> dict[str, Blocked]:
+        """Which of them are protected. EC2 refuses a whole request for one of them and does not say which: halves are asked for."""
+        try:
+            self._aws.call("ec2", "terminate_instances", members=len(ids), InstanceIds=ids)
+        except Blocked as error:
+            if len(ids) > 1:
+                half = len(ids) // 2
+                return self._terminate(ids[:half]) | self._terminate(ids[half:])
+            remedy = "switch its termination protection off"
+            return {ids[0]: Blocked(error.message, by=error.by, code=error.code, request_id=error.request_id, remedy=remedy)}
+        return {}
+
     def _landed(self, launch: Launch) -> list[Result]:
         """What an earlier call of the launch made; nothing when there was none that is seen. For parameters that are no longer valid:
         an image that was withdrawn since, a group that is gone."""
@@ -147,7 +161,10 @@ class AwsMachines(BaseMachines):
         return [_not_absent(result) for result in found] if any(result.id for result in found) else []
 
     @staticmethod
-    def _refuse(error: Exception) -> list[Result]:
+    def _refuse(error: InvalidSpec | NotFound) -> list[Result]:
+        if is_young(error):  # nothing was made
+            remedy = "it is tried again by itself; if it stays, what the message names is not there"
+            raise NotReady(error.message, retry_after=5, code=error.code, request_id=error.request_id, remedy=remedy) from error
         if isinstance(error, NotFound):
             raise InvalidSpec(error.message, code=error.code, request_id=error.request_id) from error
         raise error
@@ -218,7 +235,7 @@ def _state(instance: dict[str, Any], ref: Ref) -> MachineState:
     ]
     return MachineState(
         ref=ref,
-        phase=Phase.FAILED if refused else phase,
+        phase=Phase.FAILED if isinstance(refused, NoCapacity) else phase,
         place=zone,
         name=marks.name_of(marks.as_dict(instance.get("Tags")), ref.mark.index),
         machine_type=instance.get("InstanceType", ""),

@@ -19,10 +19,12 @@ from kubeup_core import (
     NetworkSpec,
     NetworkState,
     NotFound,
+    NotReady,
     Phase,
     Ref,
     Scope,
     Snapshot,
+    SupplierError,
     Taken,
 )
 
@@ -33,13 +35,16 @@ from .config import PATH, AwsOverrides, overrides
 from .departures import Departures
 from .firewall import as_request, present, roles, wanted
 from .layout import BALANCER, BASE, Layout, text
-from .parts import SUBNETS, Parts, listed, specification
+from .parts import SUBNETS, Parts, group_named, listed, specification
 
 BLOCKS = 96
 """VPCs are given one of 10.128.0.0/16 to 10.223.0.0/16 where nobody chose: clear of the defaults for pods and services."""
 
 SUBNET_BITS = 4
 """A VPC is cut into sixteen subnets."""
+
+CIDR = "spec.network.machineCIDR"
+CIDR_REMEDY = "write one from /16 to /24: EC2 has VPCs up to /16, and subnets, sixteen of them, down to /28"
 
 
 class AwsNetworks:
@@ -119,6 +124,7 @@ class AwsNetworks:
         known = self._made.get(want.mark.maker)
         if not parts.vpcs and known is None:
             cidr = want.cidr or f"10.{128 + int(marks.digest(want.mark), 16) % BLOCKS}.0.0/16"
+            _check_cidr(cidr)
             tags = specification("vpc", want.mark, want.name, "vpc")
             known = self._call("create_vpc", CidrBlock=cidr, TagSpecifications=tags)["Vpc"]
             self._made[want.mark.maker] = known  # EC2 may not list it for a while
@@ -132,18 +138,32 @@ class AwsNetworks:
         return parts.vpcs[id]
 
     def _subnets(self, parts: Parts, want: NetworkSpec, vpc: Mapping[str, Any]) -> None:
-        there = {subnet["AvailabilityZone"] for subnet in parts.subnets.values()}
         used = {subnet["CidrBlock"] for subnet in parts.subnets.values()}
-        whole = ipaddress.ip_network(vpc["CidrBlock"])
-        free = (str(block) for block in whole.subnets(SUBNET_BITS) if str(block) not in used)
         for zone in self._catalog.zones():
-            if zone in there:
-                continue
-            made = self._call(
-                "create_subnet", VpcId=vpc["VpcId"], AvailabilityZone=zone, CidrBlock=next(free),
-                TagSpecifications=specification("subnet", want.mark, f"{want.name}-{zone}", zone),
-            )["Subnet"]  # fmt: skip
-            parts.subnets[made["SubnetId"]] = made
+            while zone not in {subnet["AvailabilityZone"] for subnet in parts.subnets.values()}:
+                blocks = ipaddress.ip_network(vpc["CidrBlock"]).subnets(SUBNET_BITS)
+                block = next((str(block) for block in blocks if str(block) not in used), None)
+                if block is None:
+                    raise InvalidSpec(f"{vpc['VpcId']} has no room for a subnet in {zone}", path=CIDR, remedy=CIDR_REMEDY)
+                used.add(block)
+                tags = specification("subnet", want.mark, f"{want.name}-{zone}", zone)
+                try:
+                    made = self._call(
+                        "create_subnet", VpcId=vpc["VpcId"], AvailabilityZone=zone, CidrBlock=block, TagSpecifications=tags
+                    )["Subnet"]
+                    parts.subnets[made["SubnetId"]] = made
+                except Taken as error:
+                    self._unlisted_subnets(parts, want, vpc["VpcId"], block, error)
+
+    def _unlisted_subnets(self, parts: Parts, want: NetworkSpec, vpc: str, block: str, error: Taken) -> None:
+        """Takes in what an earlier call made and no listing by tags shows yet. What somebody made in our VPC keeps its addresses."""
+        found = self._aws.pages("ec2", "describe_subnets", "Subnets", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
+        if not any(ipaddress.ip_network(s["CidrBlock"]).overlaps(ipaddress.ip_network(block)) for s in found):
+            raise NotReady(f"a subnet with {block} was made a moment ago", retry_after=2, code=error.code) from error
+        for subnet in found:
+            mark = marks.mark_of(marks.as_dict(subnet.get("Tags")))
+            if mark is not None and mark.same(want.mark):
+                parts.subnets[subnet["SubnetId"]] = subnet
 
     def _gateway(self, parts: Parts, want: NetworkSpec, vpc: Mapping[str, Any]) -> None:
         if not parts.gateways:
@@ -151,20 +171,38 @@ class AwsNetworks:
                 "create_internet_gateway", TagSpecifications=specification("internet-gateway", want.mark, want.name, "gateway")
             )["InternetGateway"]
             parts.gateways[made["InternetGatewayId"]] = made
-        gateway = min(parts.gateways)
+        gateway = min(parts.gateways, key=lambda id: (not parts.gateways[id].get("Attachments"), id))
         for twin in sorted(set(parts.gateways) - {gateway}):
             if not parts.gateways[twin].get("Attachments"):
                 self._gone("delete_internet_gateway", InternetGatewayId=twin)
         if not parts.gateways[gateway].get("Attachments"):
-            with suppress(Taken):
+            try:
                 self._call("attach_internet_gateway", InternetGatewayId=gateway, VpcId=vpc["VpcId"])
+            except (Taken, InvalidSpec) as error:
+                if isinstance(error, InvalidSpec) and "already has" not in error.message:
+                    raise
+                gateway = self._attached(vpc["VpcId"], gateway, error)
         filters = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}, {"Name": "association.main", "Values": ["true"]}]
-        table = self._aws.pages("ec2", "describe_route_tables", "RouteTables", Filters=filters)[0]
+        tables = self._aws.pages("ec2", "describe_route_tables", "RouteTables", Filters=filters)
+        if not tables:
+            raise NotReady(f"the route table of {vpc['VpcId']} is not listed yet", retry_after=2)
+        table = tables[0]
         if not any(route.get("GatewayId") == gateway for route in table["Routes"]):
             with suppress(Taken):
                 self._call(
                     "create_route", RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway
                 )
+
+    def _attached(self, vpc: str, gateway: str, error: SupplierError) -> str:
+        """The gateway that the VPC has already: an earlier call's, that was not listed. Ours, made since, goes."""
+        filters = [{"Name": "attachment.vpc-id", "Values": [vpc]}]
+        found = self._aws.pages("ec2", "describe_internet_gateways", "InternetGateways", Filters=filters)
+        ids = [entry["InternetGatewayId"] for entry in found]
+        if not ids:
+            raise NotReady(f"the gateway of {vpc} is not listed yet", retry_after=2, code=error.code) from error
+        if gateway not in ids:
+            self._gone("delete_internet_gateway", InternetGatewayId=gateway)
+        return gateway if gateway in ids else str(ids[0])
 
     # -- a VPC of somebody -------------------------------------------------------------------------------------------------
 
@@ -217,13 +255,8 @@ class AwsNetworks:
             id = self._call("create_security_group", GroupName=name, Description=about, VpcId=vpc, TagSpecifications=tags)[
                 "GroupId"
             ]
-        except Taken:  # made a moment ago, and not listed yet
-            filters = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": [vpc]}]
-            found = self._aws.pages("ec2", "describe_security_groups", "SecurityGroups", Filters=filters)
-            mark = marks.mark_of(marks.as_dict(found[0].get("Tags"))) if found else None
-            if mark is None or not mark.same(want.mark):
-                raise
-            return found[0]
+        except Taken as error:  # made a moment ago, and not listed yet
+            return group_named(self._aws, name, vpc, want.mark, error)
         return {"GroupId": id, "VpcId": vpc, "Tags": tags[0]["Tags"], "IpPermissions": []}
 
     # -- below -------------------------------------------------------------------------------------------------------------
@@ -268,6 +301,12 @@ class AwsNetworks:
         """A request that takes something away; what is gone already is a success."""
         with suppress(NotFound):
             self._aws.call("ec2", action, **params)
+
+
+def _check_cidr(cidr: str) -> None:
+    block = ipaddress.ip_network(cidr, strict=False)
+    if block.version != 4 or not 16 <= block.prefixlen <= 28 - SUBNET_BITS:
+        raise InvalidSpec(f"{cidr} cannot be cut into subnets for the zones", path=CIDR, remedy=CIDR_REMEDY)
 
 
 def _state(ref: Ref, layout: Layout, phase: Phase) -> NetworkState:

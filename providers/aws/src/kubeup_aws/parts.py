@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubeup_core import Mark
+from kubeup_core import Mark, NotReady, Taken
 
 from . import marks
 from .client import Aws
@@ -79,6 +79,19 @@ def listed(aws: Aws, filters: list[dict[str, Any]]) -> list[Parts]:
                 parts = found.setdefault((mark.installation, mark.maker), Parts(mark=mark))
                 getattr(parts, kind)[entry[id_key]] = entry
     return list(found.values())
+
+
+def group_named(aws: Aws, name: str, vpc: str, mark: Mark, error: Taken) -> dict[str, Any]:
+    """The security group with this name, which exists, as `error` says; its tags may not be listed yet. Raises `error` when it is
+    somebody's, NotReady when it is not shown."""
+    filters = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": [vpc]}]
+    found = aws.pages("ec2", "describe_security_groups", "SecurityGroups", Filters=filters)
+    if not found:
+        raise NotReady(f"security group {name} was made a moment ago", retry_after=2, code=error.code) from error
+    held = marks.mark_of(marks.as_dict(found[0].get("Tags")))
+    if held is None or not held.same(mark):
+        raise error
+    return found[0]
 
 
 def specification(kind: str, mark: Mark, name: str, part: str, more: Mapping[str, str] | None = None) -> list[dict[str, Any]]:

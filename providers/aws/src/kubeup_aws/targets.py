@@ -7,6 +7,7 @@ which do not see who calls: so a control plane that calls the API through it rea
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network, ip_address
 from typing import Any
 
 from kubeup_core import LBMember, Listener, Mark, NotFound
@@ -82,17 +83,19 @@ class Targets:
             for t in found
         }
 
-    def bring(self, arn: str, port: int, members: Iterable[LBMember]) -> dict[str, str]:
-        """Registers who is wanted and deregisters who is not. -> key -> health."""
+    def bring(self, arn: str, port: int, members: Iterable[LBMember], vpc: str) -> dict[str, str]:
+        """Registers who is wanted and deregisters who is not. vpc: the group's. -> key -> health."""
         members = list(members)
         self._keys[arn] = {(m.address, port): m.key for m in members if m.address}
         wanted = {(m.address, port): m for m in members if not m.drain and m.address}
         there = self.states(arn)
         serving = {target for target, health in there.items() if health != "draining"}
-        if lacking := sorted(set(wanted) - serving):
-            self._aws.call("elbv2", "register_targets", TargetGroupArn=arn, Targets=_listed(lacking))
-        if spare := sorted(serving - set(wanted)):
-            self._aws.call("elbv2", "deregister_targets", TargetGroupArn=arn, Targets=_listed(spare))
+        lacking, spare = sorted(set(wanted) - serving), sorted(serving - set(wanted))
+        blocks = self._blocks(vpc) if lacking or spare else []
+        if lacking:
+            self._aws.call("elbv2", "register_targets", TargetGroupArn=arn, Targets=_listed(lacking, blocks))
+        if spare:
+            self._aws.call("elbv2", "deregister_targets", TargetGroupArn=arn, Targets=_listed(spare, blocks))
         found = {}
         for member in members:
             target = (member.address, port)
@@ -107,6 +110,12 @@ class Targets:
         known = self._keys.get(arn)
         return {known[target]: health for target, health in self.states(arn).items() if target in known} if known else {}
 
+    def _blocks(self, vpc: str) -> list[IPv4Network]:
+        """The addresses of the VPC."""
+        (found,) = self._aws.read("ec2", "describe_vpcs", VpcIds=[vpc])["Vpcs"]
+        blocks = {found["CidrBlock"], *(entry["CidrBlock"] for entry in found.get("CidrBlockAssociationSet", ()))}
+        return [IPv4Network(block) for block in blocks]
+
     def delete(self, arn: str) -> None:
         self._keys.pop(arn, None)
         try:
@@ -115,8 +124,13 @@ class Targets:
             return
 
 
-def _listed(targets: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
-    return [{"Id": address, "Port": port} for address, port in targets]
+def _listed(targets: Iterable[tuple[str, int]], blocks: Iterable[IPv4Network]) -> list[dict[str, Any]]:
+    """An address outside the VPC has no zone that AWS could find by itself."""
+    return [
+        {"Id": address, "Port": port}
+        | ({} if any(ip_address(address) in block for block in blocks) else {"AvailabilityZone": "all"})
+        for address, port in targets
+    ]
 
 
 def _within(given: str | None, default: int, low: int, high: int) -> int:

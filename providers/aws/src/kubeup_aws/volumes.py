@@ -52,6 +52,8 @@ PHASES = {
 }
 MODIFYING = {"IncorrectModificationState", "VolumeModificationRateExceeded"}
 DETACHED = ("detached",)
+IN_USE = "already in use"
+"""In EC2's message for a device name that another volume has: another process chose it."""
 
 
 class AwsVolumes:
@@ -63,6 +65,8 @@ class AwsVolumes:
         self._machine = machine
         self._lock = threading.Lock()
         self._made: dict[str, str] = {}
+        self._lock_devices = threading.Lock()
+        self._devices: dict[str, dict[str, str]] = {}  # machine -> volume -> the name that it was given
         self._departures = Departures()
 
     def ensure(self, want: VolumeSpec) -> VolumeState:
@@ -93,13 +97,20 @@ class AwsVolumes:
         if len(used) > limit:  # the root disk is one of them
             message = f"{machine.id} ({kind}) has the {limit} data volumes that it can have"
             raise NoCapacity(message, scope=Place(machine_type=kind), code="AttachmentLimitExceeded")
-        device = next((name for name in _devices() if name not in used), None)
+        device = self._device(machine.id, volume.id, used)
         if device is None:
             raise NoCapacity(f"{machine.id} has no device name left", scope=Place(machine_type=kind))
-        self._aws.call("ec2", "attach_volume", VolumeId=volume.id, InstanceId=machine.id, Device=device)
+        try:
+            self._aws.call("ec2", "attach_volume", VolumeId=volume.id, InstanceId=machine.id, Device=device)
+        except InvalidSpec as error:
+            self._release(machine.id, volume.id)
+            if IN_USE not in error.message:
+                raise
+            raise NotReady(error.message, retry_after=2, code=error.code, request_id=error.request_id) from error
 
     def detach(self, volume: Ref, machine: Ref) -> None:
         disk = self._owned(volume)
+        self._release(machine.id, volume.id)
         if not any(
             a["InstanceId"] == machine.id and a["State"] not in ("detaching", *DETACHED) for a in disk.get("Attachments", ())
         ):
@@ -141,6 +152,26 @@ class AwsVolumes:
                 self._aws.call("ec2", "delete_volume", VolumeId=ref.id)
         self._departures.seen(ref.mark, [ref.id])
         self._departures.deleted(ref.id)
+
+    # -- names of devices ------------------------------------------------------------------------------------------------
+
+    def _device(self, machine: str, volume: str, used: set[str]) -> str | None:
+        """A name that no other volume has, nor was given a moment ago, as the machine's description shows it late."""
+        with self._lock_devices:
+            given = self._devices.setdefault(machine, {})
+            others = {name for id, name in given.items() if id != volume}
+            free = [name for name in _devices() if name not in used]
+            name = next((name for name in free if name not in others), next(iter(free), None))
+            if name is not None:
+                given[volume] = name
+            return name
+
+    def _release(self, machine: str, volume: str) -> None:
+        with self._lock_devices:
+            given = self._devices.get(machine, {})
+            given.pop(volume, None)
+            if not given:
+                self._devices.pop(machine, None)
 
     # -- below -------------------------------------------------------------------------------------------------------------
 
