@@ -115,7 +115,10 @@ def test_a_resource_that_nothing_stored_asked_for_pauses_the_installation(harnes
     h.edit(NodePool, "workers", spec={"replicas": 0})
     h.advance(300)
     assert len(h.rented()) == 3
-    h.edit(Installation, "kubeup", spec={"unknownResources": "Delete", "paused": False})
+    h.edit(Installation, "kubeup", spec={"unknownResources": "Delete", "unknownResourcesAt": ["elsewhere"], "paused": False})
+    h.advance(300)
+    assert stranger in everything(h), "that was said of another Provider"
+    h.edit(Installation, "kubeup", spec={"unknownResourcesAt": ["sim"]})
     h.until(lambda: stranger not in everything(h) and not h.machines())
     h.advance(60)
     assert h.condition(Installation, "kubeup", "MemoryLost") == ("", "", "")

@@ -26,6 +26,19 @@ metadata: {name: precious}
 spec: {cluster: leaky, size: 1Gi, onDelete: Retain}
 """
 
+ELSEWHERE = """
+apiVersion: kubeup.dev/v1alpha1
+kind: Provider
+metadata: {name: far}
+spec: {type: sim, config: {account: far, deleteSeconds: 0}}
+"""
+UNPAUSED_AND_REPORTING = """
+apiVersion: kubeup.dev/v1alpha1
+kind: Installation
+metadata: {name: kubeup}
+spec: {paused: false, unknownResources: Report}
+"""
+
 
 def sim(home: Any, *args: str) -> str:
     command = [sys.executable, "-m", "kubeup_sim", *args]
@@ -72,6 +85,25 @@ def test_what_nobody_asked_for_is_listed_and_deleted_when_told_and_kept_volumes_
     installation = json.loads(home("get", "installation", "kubeup", "-o", "json").out)
     assert installation["spec"]["unknownResources"] == "Pause", "what a person had decided before holds again"
     assert not installation["spec"].get("paused")
+
+
+def test_leaks_of_one_provider_go_while_those_of_another_stay_and_a_persons_pause_outlives_it(home: Any) -> None:
+    home("apply", "-f", home.write(ELSEWHERE, name="elsewhere.yaml"))
+    until(lambda: "identity" in (home.json("get", "provider", "far").get("status") or {}))
+    installation = home.json("get", "installation", "kubeup")["status"]["id"]
+    about = [f"kubeup/installation={installation}", "kubeup/cluster-name=old", "kubeup/kind=Machine", "kubeup/maker=5555-6666"]
+    here, there = sim(home, "add", "here", *about), sim(home, "add", "there", *about, "--account", "far")
+    until(lambda: here in home("leaks", "yard").out and there in home("leaks", "far").out)
+    assert "gone: 1 resource" in home("leaks", "yard", "--delete", "--yes").out
+    assert here not in sim(home, "ls")
+    assert there in sim(home, "ls", "--account", "far")
+    until(lambda: home.json("get", "installation", "kubeup")["spec"].get("paused"))
+
+    home("apply", "-f", home.write(UNPAUSED_AND_REPORTING, name="reporting.yaml"))
+    home("apply", "-f", home.write(UNPAUSED_AND_REPORTING.replace("false", "true"), name="paused.yaml"))
+    assert "gone: 1 resource" in home("leaks", "far", "--delete", "--yes").out
+    spec = home.json("get", "installation", "kubeup")["spec"]
+    assert (spec["paused"], spec["unknownResources"], spec.get("unknownResourcesAt")) == (True, "Report", [])
 
 
 def test_a_provider_that_is_not_there_is_named_with_those_that_are(home: Any) -> None:

@@ -77,7 +77,7 @@ class SweeperController(Controller):
         told = installation is not None and (installation.status.unknown_resources or installation.status.kept_volumes)
         if installation is not None and (unknown or kept or any(before) or told):
             self._report(installation)
-            if unknown and installation.spec.unknown_resources == "Delete" and not place.pause:
+            if unknown and installation.spec.deletes_unknown(place.name) and not place.pause:
                 self._delete_unknown(place, what, unknown, key)
         return Result()
 
@@ -217,7 +217,7 @@ class SweeperController(Controller):
 
         def said_so() -> bool:
             stored = self.env.client.find(Installation, NAME)
-            return stored is not None and stored.spec.unknown_resources == "Delete" and not stored.spec.paused
+            return stored is not None and stored.spec.deletes_unknown(place.name) and not stored.spec.paused
 
         for one in unknown:
             ref = Ref(id=one.id, mark=one.mark)

@@ -24,6 +24,12 @@ class InstallationSpec(Model):
         description="What to do with a resource that carries our mark and that no stored object asked for: it proves that "
         "the store lost memory. Delete is for after a restore, once you have looked at them",
     )
+    unknown_resources_at: list[str] = Field(
+        default_factory=list, description="With Delete: only what is at these Providers; empty: at all of them"
+    )
+
+    def deletes_unknown(self, provider: str) -> bool:
+        return self.unknown_resources == "Delete" and (not self.unknown_resources_at or provider in self.unknown_resources_at)
 
 
 class UnknownResource(Model):

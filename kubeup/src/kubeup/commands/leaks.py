@@ -12,12 +12,13 @@ import time
 from typing import Any
 
 import click
+from kubeup_core.inprocess import MANAGER
 from kubeup_core.kinds.provider import LOOK_AROUND
 from kubeup_core.objects import IN_USE
 
 from ..api import Api
 from ..connect import existing
-from ..errors import BAD_INPUT, REFUSED, TIMED_OUT, CommandError
+from ..errors import BAD_INPUT, TIMED_OUT, CommandError
 from ..options import output_option, timeout_option
 from ..output import plural, screen_width, show, table
 from ..state import State
@@ -136,26 +137,37 @@ def _look_around(api: Api, names: set[str] | None, named: str | None) -> dict[st
 
 
 def _delete(api: Api, names: set[str] | None, doomed: list[dict[str, Any]], yes: bool, seconds: float, *, quiet: bool) -> None:
-    every = [one for one in _found(api, None)[0] if one["kind"] != "Volume"]
-    if len(every) != len(doomed):
-        others = ", ".join(sorted({one["provider"] for one in every} - (names or set())))
-        raise CommandError(
-            f"there is more of it at {others}, and it can only be deleted all at once",
-            "kubeup leaks --delete, without a name",
-            REFUSED,
-        )
+    """What lies at other Providers stays; the sweeper pauses again for it, if that is what it was told to do."""
     if not yes:
         if not sys.stdin.isatty():
             raise CommandError(f"{plural(len(doomed), 'resource')} would be deleted", "say --yes", BAD_INPUT)
         click.confirm(f"Delete {plural(len(doomed), 'resource')}?", abort=True)
-    spec = (api.find("Installation", NAME) or {}).get("spec") or {}
-    api.patch("Installation", NAME, "", {"spec": {"unknownResources": "Delete", "paused": False}})
+    installation = api.find("Installation", NAME) or {}
+    spec = installation.get("spec") or {}
+    before: dict[str, Any] = {
+        "unknownResources": spec.get("unknownResources") or "Pause",
+        "unknownResourcesAt": spec.get("unknownResourcesAt") or [],
+    }
+    if _paused_by_a_person(installation):
+        before["paused"] = True
+    asked = {"unknownResources": "Delete", "unknownResourcesAt": sorted(names or ()), "paused": False}
+    api.patch("Installation", NAME, "", {"spec": asked})
     try:
         _await(api, {one["id"] for one in doomed}, seconds)
     finally:
-        api.patch("Installation", NAME, "", {"spec": {"unknownResources": spec.get("unknownResources") or "Pause"}})
+        api.patch("Installation", NAME, "", {"spec": before})
     if not quiet:
         click.echo(f"gone: {plural(len(doomed), 'resource')}")
+
+
+def _paused_by_a_person(installation: dict[str, Any]) -> bool:
+    """And not by the server, for what it has found or because its store was restored: that pause ends with the deletion."""
+    owners = [
+        entry["manager"]
+        for entry in installation.get("metadata", {}).get("managedFields") or ()
+        if "f:paused" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+    ]
+    return bool((installation.get("spec") or {}).get("paused")) and MANAGER not in owners
 
 
 def _await(api: Api, ids: set[str], seconds: float) -> None:
