@@ -91,5 +91,35 @@ def test_the_published_policy_allows_every_request_and_names_nothing_else(place)
     allowed = {action for statement in policy["Statement"] for action in statement["Action"]}
     assert not [action for action in allowed if "*" in action]
     assert {a for a in used if not any(fnmatch.fnmatchcase(a, b) for b in allowed)} == set()
-    unasked = {"iam:PassRole", "elasticloadbalancing:AddTags"}  # rights that other requests need
+    unasked = {"iam:PassRole", "iam:CreateServiceLinkedRole", "elasticloadbalancing:AddTags"}  # rights that other requests need
     assert allowed - used - unasked == set()
+
+
+OURS_ONLY = {"StringLike": {"aws:ResourceTag/kubeup.dev/installation": "*"}}
+UNBOUND = ("Describe", "Get", "Create", "RunInstances", "AttachInternetGateway")
+"""Beginnings of the actions that look, or make something new."""
+
+
+def test_the_published_policy_binds_what_changes_or_deletes_to_kubeups_tag(place) -> None:
+    for statement in json.loads(POLICY.read_text())["Statement"]:
+        condition, about = statement.get("Condition", {}), statement["Resource"]
+        for action in statement["Action"]:
+            service, _, name = action.partition(":")
+            if action in ("ec2:CreateTags", "elasticloadbalancing:AddTags"):
+                made = condition.get("StringEquals", {}).get(f"{service}:CreateAction", ())
+                assert made or (condition == OURS_ONLY and about.endswith(":volume/*")), action
+            elif service == "iam":
+                assert set(condition["StringEquals"]) <= {"iam:PassedToService", "iam:AWSServiceName"}, action
+            elif service == "ssm":
+                assert about == ["arn:aws:ssm:*::parameter/aws/service/*"]
+            elif not name.startswith(UNBOUND):
+                assert condition == OURS_ONLY, action
+
+
+def test_tags_are_only_put_on_what_is_being_made_but_on_volumes(place) -> None:
+    wanted = VolumeSpec(mark=(mark := place.mark("Volume")), token=mark.maker, name="data", size=2**30, place="us-east-1a")
+    place.machine()
+    volume = place.volumes.ensure(wanted).ref
+    assert place.account.count("CreateTags") == 0
+    place.volumes.ensure(replace(wanted, mark=replace(mark, keep=True)))
+    assert [seen.params["ResourceId.1"] for seen in place.account.seen if seen.action == "CreateTags"] == [volume.id]
