@@ -6,7 +6,7 @@ import pytest
 from kubeup_aws.departures import APART, Departures
 from kubeup_aws.marks import as_list, tags
 from kubeup_core import Blocked, Listener, LoadBalancerSpec, Mark, Phase, Scope, VolumeSpec
-from kubeup_core.kinds import Cluster, Installation, LoadBalancer, Volume
+from kubeup_core.kinds import Cluster, Installation, LoadBalancer, Machine, Volume
 from kubeup_core.testing.harness import Harness
 
 GiB = 2**30
@@ -137,3 +137,14 @@ def test_a_part_that_turns_up_after_its_object_is_deleted_and_pauses_nothing(who
     seconds_until(whole, account, lambda: gateway not in account.everything(), 120)
     assert not whole.get(Installation, "kubeup").spec.paused
     assert whole.condition(Installation, "kubeup", "MemoryLost") == ("", "", "")
+
+
+def test_a_machine_that_is_protected_or_that_ec2_ended_says_so(whole, account) -> None:
+    seconds_until(whole, account, lambda: [m.status.state for m in whole.machines()] == ["Ready"] * 2, 120)
+    kept, ended = whole.machines()
+    account.ec2.protected = {kept.status.id}
+    whole.delete(Machine, kept.name)
+    seconds_until(whole, account, lambda: "termination protection" in whole.condition(Machine, kept.name, "Ready")[2], 60)
+    account.ec2.end(ended.status.id, "Server.InternalError", "said so")
+    seconds_until(whole, account, lambda: whole.find(Machine, ended.name) is None, 300)
+    assert any(said.startswith("Died: ") and "Server.InternalError: said so" in said for said in whole.messages(ended.name))

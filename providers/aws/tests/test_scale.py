@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from kubeup_core import NotReady, Scope
 from kubeup_core.testing.harness import Harness
@@ -80,6 +82,42 @@ def test_who_does_not_wait_is_throttled(place, account) -> None:
     with pytest.raises(NotReady, match="limit exceeded"):
         place.machines.launch(launches[5])
     assert account.buckets.throttled == 1
+
+
+def test_the_budget_of_machines_is_that_which_ec2_publishes_and_is_charged_to_its_end() -> None:
+    """A launch of a thousand empties the bucket, which fills at two a second. kubeup's figure and the layer's were written apart."""
+    from kubeup_artifacts.strict_buckets import MACHINES as PUBLISHED
+    from kubeup_artifacts.strict_buckets import Buckets
+    from kubeup_aws.budgets import BUDGETS, bucket
+
+    for action, call in (("RunInstances", "run_instances"), ("TerminateInstances", "terminate_instances")):
+        charged = dict(bucket("ec2", call, 1000))
+        (name,) = [name for name in charged if name.endswith("-machines")]
+        assert (charged[name], BUDGETS[name]) == (1000.0, PUBLISHED[action])
+    now = [0.0]
+    theirs, launch = Buckets(lambda: now[0]), SimpleNamespace(service="ec2", action="RunInstances", params={"MaxCount": "1000"})
+    assert not theirs.refuses(launch)
+    now[0] = 10.0
+    launch.params = {"MaxCount": "21"}
+    assert theirs.refuses(launch)
+    launch.params = {"MaxCount": "20"}
+    assert not theirs.refuses(launch)
+
+
+@pytest.mark.parametrize(
+    ("told", "volumes"),
+    [
+        ({"EbsInfo": {"MaximumEbsAttachments": 128, "AttachmentLimitType": "dedicated"}}, 127),
+        ({"EbsInfo": {"MaximumEbsAttachments": 28, "AttachmentLimitType": "shared"}}, 26),
+        ({"EbsInfo": {}, "InstanceStorageInfo": {"Disks": [{"Count": 2}, {"Count": 1}]}}, 23),
+        ({}, 26),
+    ],
+    ids=["of its own", "shared", "with instance stores", "not told"],
+)
+def test_as_many_volumes_fit_as_the_type_has_slots_left(told: dict[str, object], volumes: int) -> None:
+    from kubeup_aws.catalog import _max_volumes
+
+    assert _max_volumes(told) == volumes
 
 
 def test_a_recheck_of_5000_machines_takes_five_requests(place, account) -> None:
