@@ -57,6 +57,37 @@ def test_the_target_ports_of_a_public_balancer_are_open_and_its_health_port_too(
     }
 
 
+def sources(found: Any) -> dict[tuple[str, int], tuple[str, ...]]:
+    return {(r.to_role, r.low): r.sources for r in found if r.from_role == "*"}
+
+
+def test_what_a_balancer_allows_is_all_that_its_members_let_in() -> None:
+    lb = balancer(allowFrom=["192.0.2.0/24", "10.0.0.0/8"], health={"port": 9000})
+    allowed = ("10.0.0.0/8", "192.0.2.0/24")
+    assert sources(rules(cluster(), [lb])) == {("plain", 8080): allowed, ("plain", 9000): allowed}
+    lb.status.pool = "front-lb"
+    assert sources(rules(cluster(), [lb])) == {("loadBalancer", 80): allowed}
+    assert opened(rules(cluster(), [balancer(allowFrom=[])])) == set()
+
+
+def test_who_is_allowed_besides_everybody_makes_no_difference() -> None:
+    both = balancer(allowFrom=["10.0.0.0/8", "0.0.0.0/0"])
+    assert rules(cluster(), [both]) == rules(cluster(), [balancer()])
+
+
+def test_two_balancers_of_one_port_let_in_whom_either_allows() -> None:
+    found = rules(cluster(), [balancer(allowFrom=["10.0.0.0/8"]), balancer(allowFrom=["192.0.2.0/24"])])
+    assert [r.sources for r in found if r.from_role == "*"] == [("10.0.0.0/8",), ("192.0.2.0/24",)]
+
+
+def test_control_planes_behind_a_balancer_let_in_whom_the_endpoint_allows_and_one_alone_everybody() -> None:
+    """Nodes come to one alone by its public address, and from theirs."""
+    endpoint = {"allowFrom": ["192.0.2.0/24"]}
+    behind = kubernetes(endpoint=endpoint, controlPlane={"replicas": 3})
+    assert sources(rules(behind, [])) == {("controlPlane", 6443): ("192.0.2.0/24",)}
+    assert sources(rules(kubernetes(endpoint=endpoint), [])) == {("controlPlane", 6443): ("0.0.0.0/0",)}
+
+
 def test_an_internal_balancer_opens_nothing_to_the_world() -> None:
     assert opened(rules(cluster(), [balancer(exposure="internal")])) == set()
 

@@ -478,13 +478,15 @@ class BaseMachines:
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """Traffic that is allowed, computed by the core. Roles are those of machines; "*" is anyone, also from outside.
-    protocol: tcp | udp | all; low and high: ports, both included."""
+    protocol: tcp | udp | all; low and high: ports, both included. sources: whom "*" is narrowed to, as networks in CIDR form.
+    That the place's own balancers and their health checks reach machines is the supplier's to see to, whatever the rules say."""
 
     from_role: str
     to_role: str
     protocol: str
     low: int
     high: int
+    sources: tuple[str, ...] = ("0.0.0.0/0",)
 
 
 @dataclass(frozen=True, kw_only=True)

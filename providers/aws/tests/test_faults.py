@@ -204,6 +204,20 @@ def test_rules_changed_by_hand_are_put_back(place) -> None:
     assert [(p["FromPort"], p["ToPort"]) for p in found["IpPermissions"]] == [(22, 22)]
 
 
+def test_a_port_is_open_to_the_networks_that_its_rules_name_and_to_no_other(place) -> None:
+    rule = Rule(from_role="*", to_role="worker", protocol="tcp", low=80, high=80, sources=("10.0.0.0/8", "192.0.2.0/24"))
+    mark = place.mark("Network")
+    for rules in ((replace(rule, sources=("0.0.0.0/0",)),), (rule, replace(rule, sources=("2001:db8::/32",)))):
+        place.network(mark=mark, rules=rules)
+    listed = place.machines._aws.read("ec2", "describe_security_groups")["SecurityGroups"]
+    (worker,) = [group["IpPermissions"] for group in listed if group["GroupName"].endswith("-worker")]
+    assert {source["CidrIp"] for entry in worker for source in entry["IpRanges"]} == {"10.0.0.0/8", "192.0.2.0/24"}
+    assert {source["CidrIpv6"] for entry in worker for source in entry["Ipv6Ranges"]} == {"2001:db8::/32"}
+    before = len(place.account.seen)
+    place.network(mark=mark, rules=rules)
+    assert not [seen.action for seen in place.account.seen[before:] if not seen.action.startswith("Describe")]
+
+
 def test_rules_of_roles_name_each_others_groups(place) -> None:
     rules = (
         Rule(from_role="controlPlane", to_role="worker", protocol="all", low=0, high=65535),

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
-from kubeup_core import Blocked, Denied, InvalidSpec, NoCapacity, NotReady, Outcome, Phase, Ref, Scope, Unknown
+from kubeup_core import Blocked, Denied, InvalidSpec, NoCapacity, NotReady, Outcome, Phase, Ref, Rule, Scope, Unknown
 from kubeup_emulators.gce import traffic
 
 HOME = Scope(installation="home")
@@ -351,6 +351,23 @@ def test_an_unhealthy_member_is_told_and_one_that_dies_is_out(place: Any) -> Non
     place.world.unhealthy = {machines[0].name}
     members = place.suppliers.load_balancers.ensure(want).members
     assert members == {machines[0].name: "unhealthy", machines[1].name: "healthy"}
+
+
+def test_a_port_is_open_to_the_networks_that_its_rules_name_and_to_no_other(place: Any) -> None:
+    def open_ports() -> dict[str, list[str]]:
+        rules = [item.body for item in place.world.items.values() if item.collection == "firewalls"]
+        return {",".join(sorted(r["sourceRanges"])): r["allowed"][0]["ports"] for r in rules if "sourceRanges" in r}
+
+    everybody = Rule(from_role="*", to_role="worker", protocol="tcp", low=22, high=22)
+    some = replace(everybody, low=80, high=80, sources=("192.0.2.0/24", "10.0.0.0/8", "2001:db8::/32"))
+    others = replace(everybody, low=81, high=81, sources=("198.51.100.0/24",))
+    nobody = replace(everybody, low=82, high=82, sources=("2001:db8::/32",))
+    want, _ = place.network(rules=(everybody, some, others, nobody))
+    assert open_ports() == {"0.0.0.0/0": ["22"], "10.0.0.0/8,192.0.2.0/24": ["80"], "198.51.100.0/24": ["81"]}
+    for _ in range(10):
+        place.suppliers.networks.ensure(replace(want, rules=(everybody,)))
+        place.world.advance()
+    assert open_ports() == {"0.0.0.0/0": ["22"]}
 
 
 def test_who_may_come_to_a_balancer_is_a_rule_on_its_address(place: Any) -> None:

@@ -18,19 +18,12 @@ from ..runtime.controller import Env, Known
 from ..statuses import AlreadyExists
 from .balancer_hosts import default_balancer_provider
 from .members import address_of
+from .network_rules import balanced
 from .troubles import LATER, SOON, Trouble
 
 SUFFIX = "-api"
 API_PORT = 6443
 """Where API servers listen on their machines."""
-
-
-def balanced(cluster: Cluster, status: ClusterStatus) -> bool:
-    """Whether a load balancer stands before the API. auto: when there is more than one control plane as the cluster begins."""
-    if _begun(status) and status.resolved is not None and status.resolved.load_balancer is not None:
-        return status.resolved.load_balancer != "none"
-    wish = cluster.spec.endpoint.load_balancer
-    return cluster.spec.control_plane.replicas > 1 if wish == "auto" else wish != "none"
 
 
 def on_machine(cluster: Cluster, status: ClusterStatus) -> bool:

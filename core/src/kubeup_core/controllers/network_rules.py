@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ..kinds import Cluster, LoadBalancer, Machine, NodePool
-from ..kinds.cluster import NetworkRecord
+from ..kinds.cluster import ClusterStatus, NetworkRecord
 from ..kinds.machine import ROLE_LABEL
 from ..supplier import Problem, Rule
 
 ANYONE = "*"
 ALL_PORTS = (0, 65535)
+EVERYWHERE = ("0.0.0.0/0",)
 
 
 def roles(cluster: Cluster, balancers: Iterable[LoadBalancer] = ()) -> tuple[str, ...]:
@@ -36,12 +37,24 @@ def rules(
     if ssh_port is not None:
         wanted.update(_tcp(ANYONE, role, ssh_port) for role in there)
     if cluster.spec.kubernetes and cluster.spec.endpoint.exposure == "public":
-        wanted.add(_tcp(ANYONE, "controlPlane", cluster.spec.endpoint.port))
+        # Without a balancer nodes come to the machine's own public address, from theirs, which nobody can list in allowFrom.
+        sources = _sources(cluster.spec.endpoint.allow_from) if balanced(cluster, cluster.status) else EVERYWHERE
+        wanted.add(_tcp(ANYONE, "controlPlane", cluster.spec.endpoint.port, sources))
     by_name = {machine.name: machine for machine in machines}
     for balancer in balancers:
         if not balancer.deleting:
             wanted.update(_balanced(cluster, balancer, by_name))
-    return tuple(sorted(wanted, key=lambda r: (r.from_role, r.to_role, r.protocol, r.low, r.high)))
+    useful = (rule for rule in wanted if rule.sources)
+    return tuple(sorted(useful, key=lambda r: (r.from_role, r.to_role, r.protocol, r.low, r.high, r.sources)))
+
+
+def balanced(cluster: Cluster, status: ClusterStatus) -> bool:
+    """Whether a load balancer stands before the API. auto: when there is more than one control plane as the cluster begins."""
+    begun = status.control_plane is not None and status.control_plane.initialized
+    if begun and status.resolved is not None and status.resolved.load_balancer is not None:
+        return status.resolved.load_balancer != "none"
+    wish = cluster.spec.endpoint.load_balancer
+    return cluster.spec.control_plane.replicas > 1 if wish == "auto" else wish != "none"
 
 
 def fabric(cluster: Cluster, provider: str) -> str:
@@ -96,23 +109,21 @@ def _inside(there: tuple[str, ...]) -> Iterator[Rule]:
 
 
 def _balanced(cluster: Cluster, balancer: LoadBalancer, machines: dict[str, Machine]) -> Iterator[Rule]:
-    """A balancer may keep the client's address, so its members' ports are open to anyone, or inside only for an internal one.
-
+    """A balancer may keep the client's address, so its members' ports are open to whom it allows, or inside only for an internal one.
     One that runs on machines is the client of its members: nobody else needs their ports, and its own are opened.
     """
     if balancer.spec.exposure == "internal":
         return
+    sources = _sources(balancer.spec.allow_from)
     if balancer.status.pool:
         for listener in balancer.spec.listeners:
-            protocol = listener.protocol.lower()
-            yield Rule(from_role=ANYONE, to_role="loadBalancer", protocol=protocol, low=listener.port, high=listener.port)
+            yield _open("loadBalancer", listener.protocol, listener.port, sources)
         return
     for role in _member_roles(cluster, balancer, machines):
         for listener in balancer.spec.listeners:
-            port = listener.target_port or listener.port
-            yield Rule(from_role=ANYONE, to_role=role, protocol=listener.protocol.lower(), low=port, high=port)
+            yield _open(role, listener.protocol, listener.target_port or listener.port, sources)
         if balancer.spec.health.port is not None:
-            yield _tcp(ANYONE, role, balancer.spec.health.port)
+            yield _tcp(ANYONE, role, balancer.spec.health.port, sources)
 
 
 def _member_roles(cluster: Cluster, balancer: LoadBalancer, machines: dict[str, Machine]) -> tuple[str, ...]:
@@ -124,5 +135,15 @@ def _member_roles(cluster: Cluster, balancer: LoadBalancer, machines: dict[str, 
     return (selected,) if selected else ("worker",) if cluster.spec.kubernetes else ("plain",)
 
 
-def _tcp(from_role: str, to_role: str, port: int) -> Rule:
-    return Rule(from_role=from_role, to_role=to_role, protocol="tcp", low=port, high=port)
+def _sources(allowed: Iterable[str]) -> tuple[str, ...]:
+    """Equal for lists that say the same."""
+    networks = set(allowed)
+    return EVERYWHERE if networks.issuperset(EVERYWHERE) else tuple(sorted(networks))
+
+
+def _open(to_role: str, protocol: str, port: int, sources: tuple[str, ...]) -> Rule:
+    return Rule(from_role=ANYONE, to_role=to_role, protocol=protocol.lower(), low=port, high=port, sources=sources)
+
+
+def _tcp(from_role: str, to_role: str, port: int, sources: tuple[str, ...] = EVERYWHERE) -> Rule:
+    return Rule(from_role=from_role, to_role=to_role, protocol="tcp", low=port, high=port, sources=sources)

@@ -82,7 +82,10 @@ class Endpoint(Model):
     port: int = Field(default=6443, ge=1, le=65535, description="Port of the API endpoint")
     load_balancer: str = Field(default="auto", description="auto, none or a Provider; auto is none for one replica")
     exposure: Literal["public", "internal"] = Field(default="public", description="Who can reach it")
-    allow_from: list[Cidr] = Field(default_factory=lambda: ["0.0.0.0/0"], description="Networks that may connect")
+    allow_from: list[Cidr] = Field(
+        default_factory=lambda: ["0.0.0.0/0"],
+        description="Networks that may connect to the load balancer before the API, and past it to control planes; without one all may",
+    )
 
 
 class LoadBalancers(Model):

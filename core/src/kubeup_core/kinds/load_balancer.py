@@ -43,7 +43,9 @@ class LoadBalancerSpec(Model):
     cluster: str = Field(description="Name of the Cluster. Immutable")
     provider: str = Field(default="auto", description="Name of a Provider; auto: the cluster's choice")
     exposure: Literal["public", "internal"] = "public"
-    allow_from: list[Cidr] = Field(default_factory=lambda: ["0.0.0.0/0"])
+    allow_from: list[Cidr] = Field(
+        default_factory=lambda: ["0.0.0.0/0"], description="Networks that may connect, to it and past it to its members' ports"
+    )
     listeners: list[ListenerSpec] = Field(min_length=1)
     members: Members = Field(default_factory=Members)
     health: Health = Field(default_factory=Health)

@@ -10,7 +10,6 @@ from kubeup_core import Rule
 from .layout import BALANCER, BASE
 
 ANYONE = "*"
-EVERYWHERE = "0.0.0.0/0"
 
 
 class Permission(NamedTuple):
@@ -35,11 +34,9 @@ def wanted(rules: Sequence[Rule], groups: Mapping[str, str]) -> dict[str, set[Pe
     found: dict[str, set[Permission]] = {part: set() for part in groups}
     for rule in rules:
         target = BASE if rule.to_role == ANYONE else rule.to_role
-        source = EVERYWHERE if rule.from_role == ANYONE else groups[rule.from_role]
-        if rule.protocol == "all":
-            found[target].add(Permission("-1", -1, -1, source))
-        else:
-            found[target].add(Permission(rule.protocol, rule.low, rule.high, source))
+        ports = ("-1", -1, -1) if rule.protocol == "all" else (rule.protocol, rule.low, rule.high)
+        sources = rule.sources if rule.from_role == ANYONE else (groups[rule.from_role],)
+        found[target].update(Permission(*ports, source) for source in sources)
     found[BASE].add(Permission("-1", -1, -1, groups[BALANCER]))
     return found
 

@@ -6,6 +6,7 @@ changes in a rule when a machine comes or goes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 
 from kubeup_core import (
@@ -31,6 +32,8 @@ CIDR = "10.10.0.0/16"
 
 DESCRIPTION = 2048
 """Characters, of what carries the mark where there are no labels."""
+
+ANYWHERE = ("0.0.0.0/0",)
 
 ROOM = 14
 """Characters of a name that are kept free for what is put behind it."""
@@ -178,11 +181,13 @@ class GceNetworks:
 
 
 def _rules(rules: Iterable[Rule], id: str, network: str) -> Iterable[tuple[str, Record]]:
-    """One firewall for each pair of roles, as (name, content)."""
-    pairs: dict[tuple[str, str], list[Rule]] = {}
+    """One firewall for each pair of roles, and for each set of networks that "*" is narrowed to, as (name, content)."""
+    pairs: dict[tuple[str, str, tuple[str, ...]], list[Rule]] = {}
     for rule in rules:
-        pairs.setdefault((rule.from_role, rule.to_role), []).append(rule)
-    for (source, target), of_pair in sorted(pairs.items()):
+        pairs.setdefault((rule.from_role, rule.to_role, _networks(rule)), []).append(rule)
+    for (source, target, networks), of_pair in sorted(pairs.items()):
+        if source == "*" and not networks:
+            continue
         content: Record = {
             "network": network,
             "direction": "INGRESS",
@@ -191,10 +196,16 @@ def _rules(rules: Iterable[Rule], id: str, network: str) -> Iterable[tuple[str, 
             "target_tags": [id if target == "*" else role_tag(id, target)],
         }
         if source == "*":
-            content["source_ranges"] = ["0.0.0.0/0"]
+            content["source_ranges"] = list(networks)
         else:
             content["source_tags"] = [role_tag(id, source)]
-        yield f"{id}-{ROLES.get(source, 'any')}-{ROLES.get(target, 'any')}", content
+        narrowed = "" if networks in ((), ANYWHERE) else "-" + hashlib.sha256(repr(networks).encode()).hexdigest()[:5]
+        yield f"{id}-{ROLES.get(source, 'any')}-{ROLES.get(target, 'any')}{narrowed}", content
+
+
+def _networks(rule: Rule) -> tuple[str, ...]:
+    """Networks here are IPv4, and Google takes no list of both kinds."""
+    return tuple(sorted(network for network in rule.sources if ":" not in network)) if rule.from_role == "*" else ()
 
 
 def _last_name(id: str) -> str:
