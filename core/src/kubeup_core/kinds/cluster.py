@@ -84,7 +84,7 @@ class Endpoint(Model):
     exposure: Literal["public", "internal"] = Field(default="public", description="Who can reach it")
     allow_from: list[Cidr] = Field(
         default_factory=lambda: ["0.0.0.0/0"],
-        description="Networks that may connect to the load balancer before the API, and past it to control planes; without one all may",
+        description="Networks that may reach the balancer before the API, and control planes past it. Without a balancer, all",
     )
 
 
