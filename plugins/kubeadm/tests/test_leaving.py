@@ -1,6 +1,7 @@
 """What is taken off a machine: by LEAVE, before another attempt, and when a step with keys fails. On a machine made of a folder
 (`conftest.Machine`); what kubeadm, containerd and the kernel would do there is done by stand-ins."""
 
+import os
 import subprocess
 
 import pytest
@@ -110,6 +111,20 @@ def test_what_is_mounted_for_pods_is_unmounted_from_the_inside_out_and_before_it
     assert "late" not in member.calls
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+def test_a_volume_that_cannot_be_unmounted_keeps_its_data_and_the_step_says_so(member, leave):
+    volume = member.path("/var/lib/kubelet/pods/1/volumes/data")
+    volume.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", volume], check=True)
+    try:
+        (volume / "precious").touch()
+        assert "something is still mounted below /var/lib/kubelet" in member.fails(leave)
+        assert (volume / "precious").exists()
+    finally:
+        subprocess.run(["umount", volume], check=True)
+    member.does(leave)
+
+
 def test_the_services_are_stopped_first_and_do_not_come_back(member, leave):
     member.does(leave)
     said = [call.removeprefix("systemctl ") for call in member.calls if call.startswith("systemctl")]
@@ -130,10 +145,13 @@ def test_what_a_containerd_that_does_not_start_left_running_is_killed_by_its_cgr
     with subprocess.Popen(["sleep", "600"]) as process, subprocess.Popen(["sleep", "600"]) as other:
         member.file(f"{group}/cgroup.procs", f"0\n{process.pid}\n")
         member.file("/sys/fs/cgroup/docker/1/kubepods/pod2/cgroup.procs", f"{other.pid}\n")
-        member.does(leave)
-        assert process.wait(10) == -9
-        assert other.poll() is None, "it belongs to a machine that this one only carries"
-        other.kill()
+        try:
+            member.does(leave)
+            assert process.wait(10) == -9
+            assert other.poll() is None, "it belongs to a machine that this one only carries"
+        finally:
+            process.kill()
+            other.kill()
 
 
 def test_leaving_succeeds_without_any_of_the_tools(member, leave):

@@ -20,7 +20,9 @@ clean() {
     for process in $pods; do kill -KILL "$process" 2>/dev/null || :; done
     awk '$2 ~ "^/var/lib/kubelet/|^/run/netns/cni-" {print $2}' /proc/mounts | sort -r |
         while read -r mount; do umount -l "$mount" 2>/dev/null || :; done
-    rm -rf /etc/kubernetes/*.conf /etc/kubernetes/pki /etc/kubernetes/tmp /var/lib/kubelet /var/lib/etcd "$STATE/joined" "$STATE/joining"
+    # A volume that could not be unmounted keeps its data.
+    rm -rf --one-file-system /var/lib/kubelet || fail "something is still mounted below /var/lib/kubelet, and nothing of it was removed: unmount it"
+    rm -rf /etc/kubernetes/*.conf /etc/kubernetes/pki /etc/kubernetes/tmp /var/lib/etcd "$STATE/joined" "$STATE/joining"
     forget_network
     mkdir -p /etc/kubernetes/manifests
     systemctl try-restart kubeup-routes 2>/dev/null || :
