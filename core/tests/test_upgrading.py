@@ -105,6 +105,17 @@ def test_two_minors_are_two_hops_and_nobody_skips_one(harness: Harness) -> None:
     assert [(n, v) for n, v, _ in begun(harness)] == [(plane, MIDDLE), (worker, MIDDLE), (plane, NEW), (worker, NEW)]
 
 
+def test_a_hop_waits_for_a_member_whose_node_is_not_known(harness: Harness) -> None:
+    up(harness, 1, 2)
+    harness.workload("demo").request("DELETE", "/api/v1/nodes/web-0")
+    harness.until(lambda: not harness.get(Machine, "web-0").status.is_true("Ready"))
+    upgrade(harness, MIDDLE)
+    harness.until(lambda: said(harness).startswith("Upgrading"))
+    assert "when the Nodes of web-0 are known again" in said(harness)
+    assert begun(harness) == []
+    harness.until(lambda: ready(harness) and set(versions(harness).values()) == {MIDDLE}, 7200)  # its pool has replaced it
+
+
 def test_several_hops_with_binaries_of_one_version_are_refused_before_anything_is_touched(harness: Harness) -> None:
     up(harness, 1, 0)
     harness.edit(Cluster, "demo", spec={"kubernetes": {"version": NEW, "source": "preinstalled"}})

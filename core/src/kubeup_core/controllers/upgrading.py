@@ -80,6 +80,10 @@ class Upgrading:
             except SupplierError as error:
                 remedy = f"; {error.remedy}" if error.remedy else ""
                 return Trouble(reason="UpgradeRefused", message=f"{error.message}{remedy}", stalled=True)
+            if lost := self._unseen(cluster, planes):
+                who = ", ".join(lost[:5])
+                message = f"{hops[0]} is begun when the Nodes of {who} are known again: they may not fall further behind"
+                return Trouble(reason="Upgrading", message=message, after=SOON)
             state.next = hops[0]
             behind = [m for m in planes if self._version(m) not in ("", state.next)]
             self.env.events.event(cluster, "Normal", "Upgrading", f"from {state.version} to {' to '.join(hops)}")
@@ -111,6 +115,12 @@ class Upgrading:
         if any(self._version(m) == state.next for m in (*control_planes(self.env, cluster), *self.workers.all(cluster))):
             return False
         return state.next not in bootstrapper_of(self.env, cluster).hops(state.version, kubernetes.version)
+
+    def _unseen(self, cluster: Cluster, planes: list[Machine]) -> list[str]:
+        """Members of which nobody knows what they run: the next hop could leave them behind the skew that a kubelet may have."""
+        book = self.env.shared(Bootstraps)
+        joined = [*(m for m in planes if book.joined(m)), *self.workers.all(cluster)]
+        return [m.name for m in joined if not self._version(m)]
 
     def _go_on(self, cluster: Cluster, state: ControlPlaneStatus, machine: Machine) -> Trouble:
         first = not any(self._version(m) == state.next for m in control_planes(self.env, cluster) if m.uid != machine.uid)
