@@ -8,6 +8,7 @@ Error codes become decisions in `decisions.py`.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,8 +67,8 @@ class Aws:
         try:
             session = _session(config, context)
             self.region: str = session.region_name or ""
-            options = {"endpoint_url": config.endpoint_url, "config": SETTINGS}
-            self._clients: dict[str, Any] = {name: session.client(name, **options) for name in ("ec2", "elbv2", "ssm", "sts")}
+            self._client = _Clients(session, {"endpoint_url": config.endpoint_url, "config": SETTINGS})
+            self._client("ec2")
         except NoRegionError as error:
             raise InvalidSpec("no region is given", path="spec.config.region", remedy="write one, such as eu-west-1") from error
         except InvalidRegionError as error:
@@ -87,7 +88,7 @@ class Aws:
         for name, cost in bucket(service, action, members):
             self._charge(name, cost)
         try:
-            answer: dict[str, Any] = getattr(self._clients[service], action)(**params)
+            answer: dict[str, Any] = getattr(self._client(service), action)(**params)
         except ClientError as error:
             raise _answered(action, error, scope) from error
         except ParamValidationError as error:
@@ -117,7 +118,25 @@ class Aws:
             params["Marker" if service == "elbv2" else "NextToken"] = more
 
     def close(self) -> None:
-        for client in self._clients.values():
+        self._client.close()
+
+
+class _Clients:
+    """A client of a service is made when it is first asked: reading a service's description costs as much as a request. Thread-safe."""
+
+    def __init__(self, session: boto3.session.Session, options: Mapping[str, Any]) -> None:
+        self._session, self._options = session, options
+        self._lock = threading.Lock()
+        self._made: dict[str, Any] = {}
+
+    def __call__(self, service: str) -> Any:
+        with self._lock:
+            if service not in self._made:
+                self._made[service] = self._session.client(service, **self._options)
+            return self._made[service]
+
+    def close(self) -> None:
+        for client in self._made.values():
             client.close()
 
 
