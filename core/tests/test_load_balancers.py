@@ -262,7 +262,7 @@ def test_a_balancer_that_is_being_deleted_holds_no_machine(h: Harness) -> None:
 
 def test_a_balancer_that_cannot_be_reached_holds_a_machine_for_the_drain_time_only(h: Harness) -> None:
     up(h, drain="60s")
-    h.cloud.faults.add("throttle", kind="LoadBalancer", operation="setMembers", times=None)
+    h.cloud.faults.add("lostRequest", kind="LoadBalancer", operation="setMembers", times=None)
     began = h.clock.awake()
     h.delete(Machine, "web-1")
     h.until(lambda: not running(h, "web-1"))

@@ -389,21 +389,23 @@ def test_a_budget_refuses_at_once_and_says_when_there_is_enough_again() -> None:
     budget.charge("other", 1000)
 
 
-def test_a_place_that_throttles_is_left_alone_by_everybody_and_its_buckets_fill_up_from_nothing() -> None:
+def test_what_a_place_throttles_is_left_alone_by_everybody_and_its_bucket_fills_up_from_nothing() -> None:
     clock = FakeClock()
     budget = Budget(clock)
-    budget.limit({"api": (10, 2)})
+    budget.limit({"write": (10, 2), "read": (10, 2)})
+    budget.charge("read", 1)
+    budget.charge("write", 1)
     budget.throttled(5)
     with pytest.raises(NotReady) as caught:
-        budget.charge("other", 1)
+        budget.charge("write", 1)
     assert caught.value.retry_after == 5
+    budget.charge("read", 1)
     clock.advance(5)
     with pytest.raises(NotReady) as caught:
-        budget.charge("api", 1)
+        budget.charge("write", 1)
     assert caught.value.retry_after == 0.5
     clock.advance(0.5)
-    budget.charge("api", 1)
-    budget.charge("other", 1)
+    budget.charge("write", 1)
 
 
 def test_a_meter_takes_nothing_from_its_provider_when_the_account_has_nothing_left() -> None:

@@ -113,7 +113,8 @@ class NotReady(SupplierError):
     """Anything that will work later without anybody doing something: throttling, a resource still changing.
 
     retry_after  seconds; None leaves it to the core's back-off
-    throttled    the place was asked too much: nobody asks this identity for retry_after seconds, whichever cluster or Provider it is
+    throttled    the place was asked too much: nobody takes from the bucket that was charged last, for retry_after seconds, whichever
+                 cluster or Provider of this identity it is
     """
 
     def __init__(

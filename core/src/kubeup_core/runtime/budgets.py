@@ -2,7 +2,8 @@
 
 A supplier never sleeps: when a bucket is empty it gets NotReady at once, with the time at which it will do. Sizes come from
 `Capabilities.budgets`; these buckets belong to an identity, because it is the account that a place throttles, whichever Provider asks.
-`Provider.spec.limits.requestsPerSecond` is of one Provider. What a place says itself (NotReady with `throttled`) empties the buckets.
+`Provider.spec.limits.requestsPerSecond` is of one Provider. What a place says itself (NotReady with `throttled`) empties the bucket
+that was charged for it.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Budget:
         self._lock = threading.Lock()
         self._limits: dict[str, tuple[float, float]] = {}
         self._left: dict[str, tuple[float, float]] = {}
-        self._closed = 0.0
+        self._closed: dict[str, float] = {}
+        self._asked = threading.local()
 
     def limit(self, limits: Mapping[str, tuple[float, float]], requests_per_second: float | None = None) -> None:
         """bucket -> (size, refill per second); requests_per_second bounds all of them together."""
@@ -72,9 +74,10 @@ class Budget:
     def charge(self, bucket: str, cost: float) -> None:
         """Raises NotReady when there is not enough left; then nothing is charged."""
         now = self._clock.awake()
+        self._asked.bucket = bucket
         with self._lock:
-            if now < self._closed and cost > 0:
-                raise NotReady("the place throttles its callers", retry_after=self._closed - now, code="Budget")
+            if now < self._closed.get(bucket, 0.0):
+                raise NotReady("the place throttles its callers", retry_after=self._closed[bucket] - now, code="Budget")
             asked = [name for name in (bucket, ALL) if name in self._limits]
             left = {name: self._now(name, now) for name in asked}
             waits = [
@@ -88,11 +91,15 @@ class Budget:
                 self._left[name] = (left[name] - cost, now)
 
     def throttled(self, seconds: float | None) -> None:
-        """The place itself said that it was asked too much: nobody asks for so long, and the buckets fill up from nothing."""
-        now = self._clock.awake()
+        """The place itself said that it was asked too much, in the call that this thread is in: nobody takes from the bucket that was
+        charged last for so long, and then it fills up from nothing."""
+        now, bucket = self._clock.awake(), getattr(self._asked, "bucket", None)
+        if bucket is None:
+            return
         with self._lock:
-            self._closed = max(self._closed, now + (PAUSE if seconds is None else seconds))
-            self._left = dict.fromkeys(self._limits, (0.0, self._closed))
+            until = self._closed[bucket] = max(self._closed.get(bucket, 0.0), now + (PAUSE if seconds is None else seconds))
+            if bucket in self._limits:
+                self._left[bucket] = (0.0, until)
 
     def _now(self, name: str, now: float) -> float:
         size, refill = self._limits[name]
