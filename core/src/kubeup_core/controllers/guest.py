@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
 from ..bootstrapper import Step
@@ -162,9 +163,10 @@ class Guests:
             self._urgent.pop(uid, None)
 
     def under_way(self) -> int:
-        """Jobs that are looked at again and again."""
+        """Jobs that are looked at again and again; not counted further than makes a difference."""
         with self.lock:
-            return sum(not memory.done for memory in self.jobs.values())
+            looked_at = (memory for memory in self.jobs.values() if not memory.done)
+            return sum(1 for _ in islice(looked_at, int(_SLOWEST / _BUSY)))
 
     def forget(self, uid: str, *, keep: str = "") -> None:
         """A machine is gone, or has nothing to do any more but the task `keep`."""

@@ -2,9 +2,6 @@
 from=$STATE/bundle/$VERSION/images
 for archive in "$from"/*.tar; do
     [ -e "$archive" ] || continue
-    case "$ROLE ${archive##*/}" in
-        worker\ kube-apiserver* | worker\ kube-controller-manager* | worker\ kube-scheduler* | worker\ etcd*) continue ;;
-    esac
     say "imports ${archive##*/}"
     ctr_ images import --no-unpack "$archive" >/dev/null ||
         fail "${archive##*/} of the bundle is not an image archive that containerd takes, or the disk is full"
